@@ -1,0 +1,53 @@
+"""What the verbs share: options, and the two ways of answering."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def answers(function: Command) -> Command:
+    """--json, --quiet and --debug."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show tracebacks."),
+        click.option("--quiet", is_flag=True, help="No progress."),
+        click.option("--json", "as_json", is_flag=True, help="Only JSON on standard output, one object a line."),
+    ):
+        function = option(function)
+    return function
+
+
+def searches(function: Command) -> Command:
+    """How to search for answers; the run's recipe decides what is not given."""
+    for option in (
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option("--no-repeat-ngram", type=int, help="No n-gram of this size twice."),
+        click.option("--max-length", type=int, help="Most tokens of an answer."),
+        click.option("--min-length", type=int, help="Least tokens of an answer."),
+        click.option("--length-penalty", type=float, help="0 prefers short answers, 1 is neutral."),
+        click.option("--beam", type=int, help="Width of the beam; 1 is greedy."),
+    ):
+        function = option(function)
+    return function
+
+
+def emit(value: Any) -> None:
+    """One JSON object on one line of standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line for people, on standard error."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def score_lines(scores: dict[str, float], baseline: dict[str, float], names: tuple[str, str]) -> list[str]:
+    """Scores beside the baseline's, in columns."""
+    width = max(len(name) for name in scores)
+    lines = [f"{'':{width}}  {names[0]:>10}  {names[1]:>12}"]
+    return lines + [f"{name:{width}}  {score:10.2f}  {baseline[name]:12.2f}" for name, score in scores.items()]

@@ -1,0 +1,60 @@
+"""``regard evaluate``."""
+
+from typing import Any
+
+import click
+
+from regard.cli.common import answers, emit, score_lines, searches
+
+
+def scoring_options(function: Any) -> Any:
+    """Which rows, and how answers are compared with them."""
+    for option in (
+        click.option("--tokenize", help="sacreBLEU's tokenizer: 13a, intl, zh, char, none; by the script by default."),
+        click.option("--lowercase", is_flag=True, help="Case does not count."),
+        click.option("--tag", help="Column with the tag."),
+        click.option("--target", help="Column with the references."),
+        click.option("--source", help="Column to read."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("run")
+@click.argument("data", nargs=-1, required=True)
+@scoring_options
+@searches
+@answers
+def command(
+    run: str, data: tuple[str, ...], source: str | None, target: str | None, tag: str | None, tokenize: str | None,
+    lowercase: bool, device: str, as_json: bool, quiet: bool, debug: bool, **options: Any,
+) -> None:
+    """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
+    import time
+
+    from regard.data.corpus import read_rows
+    from regard.predictor import load
+    from regard.tasks.task import Scoring
+
+    model = load(run, device)
+    rows = read_rows(data, source, target, tag)
+    started = time.perf_counter()
+    found = model.evaluate(rows, scoring=Scoring(tokenize, lowercase), **options)
+    took = time.perf_counter() - started
+    if as_json:
+        emit(
+            {
+                "run": run,
+                "scores": found.scores.values,
+                "baseline": found.baseline.values,
+                "signatures": found.scores.signatures,
+                "reference_tokens": found.scores.reference_tokens,
+                "rows": len(rows),
+                "seconds": round(took, 2),
+            }
+        )
+        return
+    print("\n".join(score_lines(found.scores.values, found.baseline.values, ("model", "copy source"))))
+    print(f"{len(rows)} rows, {found.scores.reference_tokens:,} reference tokens, {took:.1f} s")
+    print("\n".join(found.scores.signatures.values()))

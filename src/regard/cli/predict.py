@@ -1,0 +1,43 @@
+"""``regard predict``."""
+
+import sys
+from typing import Any
+
+import click
+
+from regard.cli.common import answers, emit, searches
+
+
+@click.command()
+@click.argument("run")
+@click.argument("input_", metavar="[INPUT|-]", default="-")
+@click.option("--tag", help="Language or locale of every line; or write TEXT<tab>TAG on each.")
+@click.option("--prefix", help="Begin every answer with this.")
+@click.option("--n-best", type=int, help="Answers per line, best first.")
+@searches
+@answers
+def command(
+    run: str, input_: str, tag: str | None, prefix: str | None, device: str, as_json: bool, quiet: bool, debug: bool,
+    **options: Any,
+) -> None:
+    """One line in, one line out, in order; a blank line stays blank."""
+    from regard.data.tables import read_lines
+    from regard.predictor import load
+
+    model = load(run, device)
+    wanted = options["n_best"]
+    if wanted and (options["beam"] or model.recipe.search.beam) < wanted:
+        options["beam"] = wanted
+    rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in read_lines(input_))
+    for answer in model.stream(rows, prefix=prefix, **options):
+        if as_json:
+            emit(answer.to_json())
+        else:
+            print("\t".join([answer.text, *(other.text for other in answer.alternatives)]) if wanted else answer.text)
+    sys.stdout.flush()
+
+
+def _row(line: str, tag: str | None, tagged: bool) -> dict[str, str]:
+    text, _, own = line.partition("\t") if tagged else (line, "", "")
+    chosen = own.strip() or tag
+    return {"source": text, "tag": chosen} if chosen else {"source": text}

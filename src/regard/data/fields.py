@@ -1,0 +1,51 @@
+"""Fields: between what a user writes and the ids a model reads."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from regard.data.corpus import Row
+from regard.data.tokenisers import END, Tokeniser
+from regard.errors import DataError, did_you_mean
+
+
+class TextField:
+    """Text as ids ending in the end token, in the composed form of Unicode (NFC), a tag's control token first."""
+
+    def __init__(self, tokeniser: Tokeniser):
+        self.tokeniser = tokeniser
+
+    @staticmethod
+    def normalise(text: str) -> str:
+        return unicodedata.normalize("NFC", text)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without an end."""
+        return self.tokeniser.encode(self.normalise(text))
+
+    def source(self, row: Row) -> list[int]:
+        """Ids of a row's source.
+
+        Raises:
+            DataError: the row's tag was not seen in training, or is missing where the model needs one.
+        """
+        return [*self._control(row.get("tag")), *self.encode(row["source"]), END]
+
+    def target(self, row: Row) -> list[int]:
+        return [*self.encode(row["target"]), END]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokeniser.decode(ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return self.tokeniser.pieces(ids)
+
+    def _control(self, tag: str | None) -> list[int]:
+        tags = self.tokeniser.tags
+        if tag is None:
+            if tags:
+                raise DataError(f"this model needs a tag with every source: {', '.join(tags)}", hint="give --tag TAG")
+            return []
+        if tag not in tags:
+            hint = did_you_mean(tag, tags) if tags else "leave the tag out"
+            raise DataError(f"tag '{tag}' was not seen in training", hint=hint)
+        return [tags[tag]]

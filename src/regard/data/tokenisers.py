@@ -1,0 +1,107 @@
+"""Subword vocabularies: sentencepiece with byte fallback, so no character is unknown."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+from pydantic import Field
+
+from regard.errors import DataError, RunError
+from regard.settings import Settings
+
+PAD, UNKNOWN, START, END = range(4)
+"""The ids every vocabulary begins with."""
+
+LONGEST_PIECE = 16
+THREADS = 2  # fixed, whatever the machine: sums over threads decide ties between pieces
+
+
+class Vocabulary(Settings):
+    """What to learn."""
+
+    size: int = Field(default=8000, ge=300, description="pieces, bytes and tags included")
+    split_digits: bool = Field(default=False, description="every digit a piece of its own")
+
+
+class Tokeniser:
+    """Text to ids and back, with one control token for every tag.
+
+    Control tokens and ``<s>`` or ``</s>`` are never read out of text: a user's "<s>" is three characters.
+    """
+
+    def __init__(self, serialised: bytes):
+        self.serialised = serialised
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=serialised)
+        controls = [one for one in range(END + 1, len(self)) if self.processor.is_control(one)]
+        self.tags: dict[str, int] = {_tag_of(self.processor.id_to_piece(one)): one for one in controls}
+
+    def __len__(self) -> int:
+        return int(self.processor.get_piece_size())
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.processor.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.processor.decode(list(ids)))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self.processor.id_to_piece(one) for one in ids]
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.serialised)
+
+
+def _control_token(tag: str) -> str:
+    return f"<2{tag}>"
+
+
+def _tag_of(control_token: str) -> str:
+    return control_token.removeprefix("<2").removesuffix(">")
+
+
+def load_tokeniser(path: Path) -> Tokeniser:
+    """A vocabulary from a sentencepiece model file.
+
+    Raises:
+        RunError: the file is missing or not a sentencepiece model.
+    """
+    try:
+        return Tokeniser(path.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"not a sentencepiece model: {error}", where=str(path)) from None
+
+
+def learn_tokeniser(texts: Iterable[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:
+    """A unigram vocabulary of at most ``settings.size`` pieces (Kudo 2018, arXiv 1804.10959), the same every time.
+
+    Small data gets as many pieces as it supports. Text is kept as it is written: no width or case folding.
+
+    Raises:
+        DataError: there is no text to learn from.
+    """
+    serialised = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=serialised,
+            model_type="unigram",
+            vocab_size=settings.size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            character_coverage=0.9999,
+            normalization_rule_name="identity",
+            split_digits=settings.split_digits,
+            max_sentencepiece_length=LONGEST_PIECE,
+            max_sentence_length=1 << 20,
+            control_symbols=[_control_token(tag) for tag in tags],
+            pad_id=PAD,
+            unk_id=UNKNOWN,
+            bos_id=START,
+            eos_id=END,
+            num_threads=THREADS,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"no vocabulary could be learnt: {error}", hint="is there text on both sides?") from None
+    return Tokeniser(serialised.getvalue())

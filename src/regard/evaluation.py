@@ -1,0 +1,86 @@
+"""Evaluation: task + model + rows -> predictions and scores, beside answers that need no model."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from regard.data.batching import sorted_batches
+from regard.data.corpus import Row
+from regard.decoding.search import Search
+from regard.models.model import Model
+from regard.padded import pad
+from regard.tasks.task import Example, Prediction, Scores, Scoring, Task, collate, lengths_of
+
+TOKENS = 4096
+"""Source tokens decoded together, times beams."""
+
+
+class Evaluation(NamedTuple):
+    """Scores of a model and of the trivial baseline on the same rows, and the answers."""
+
+    scores: Scores
+    baseline: Scores
+    predictions: list[Prediction]
+
+
+def never_mind() -> None:
+    """The check of an evaluation that nothing can interrupt."""
+
+
+@torch.inference_mode()
+def predict_rows(
+    task: Task,
+    model: Model,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    *,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    check: Callable[[], None] = never_mind,
+) -> list[Prediction]:
+    """An answer for every source, in order. ``check`` is called between batches and may raise to stop."""
+    device = next(model.parameters()).device
+    lengths = np.array([[len(source)] for source in sources], dtype=np.int64).reshape(-1, 1)
+    found: dict[int, Prediction] = {}
+    for rows in sorted_batches(lengths, max(TOKENS // search.beam, 1)):
+        check()
+        source = pad([sources[row] for row in rows]).to(device)
+        prefix = pad([prefixes[row] for row in rows]).to(device) if prefixes else None
+        found |= zip(rows.tolist(), task.predict(model, source, search, prefix), strict=True)
+    return [found[row] for row in range(len(sources))]
+
+
+@torch.no_grad()
+def mean_loss(
+    task: Task, model: Model, examples: Sequence[Example], check: Callable[[], None] = never_mind
+) -> dict[str, float]:
+    """The loss per token and its parts, over all examples."""
+    device = next(model.parameters()).device
+    sums: dict[str, float] = {}
+    count = 0
+    for rows in sorted_batches(lengths_of(examples), TOKENS):
+        check()
+        loss = task.loss(model, collate([examples[row] for row in rows]).to(device))
+        count += loss.count
+        for name, part in {"loss": loss.total, **loss.parts}.items():
+            sums[name] = sums.get(name, 0.0) + float(part)
+    return {name: total / count for name, total in sums.items()}
+
+
+def evaluate(
+    task: Task,
+    model: Model,
+    rows: Sequence[Row],
+    search: Search,
+    scoring: Scoring = Scoring(),
+    check: Callable[[], None] = never_mind,
+) -> Evaluation:
+    """Predictions for all rows and their scores against the targets."""
+    predictions = predict_rows(task, model, [task.example(row).source for row in rows], search, check=check)
+    references = [row["target"] for row in rows]
+    return Evaluation(
+        task.score([prediction.text for prediction in predictions], references, scoring),
+        task.score(task.baseline(rows), references, scoring),
+        predictions,
+    )

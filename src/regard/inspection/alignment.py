@@ -1,0 +1,243 @@
+"""Attention maps as values: pieces merged into words, attention from word to word, and the alignment read off it."""
+
+import importlib
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.errors import InputError, did_you_mean
+from regard.inspection.page import attention_page
+
+AVERAGE = "cross/average"
+START = "<s>"
+
+_SPACE = "▁"
+_SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<2[^<>]+>")
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+# Kana and Han, Thai and Lao, Tibetan, Myanmar, Khmer
+_UNSPACED = re.compile("[\u3005-\u3007\u3040-\u30ff\uff66-\uff9f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+                       "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # fmt: skip
+_THOUSAND = 1000
+
+
+class Word(NamedTuple):
+    """A word as it is read, and the places of its pieces."""
+
+    text: str
+    pieces: tuple[int, ...]
+
+
+def merge_words(pieces: Sequence[str]) -> list[Word]:
+    """Pieces as words; every piece belongs to exactly one.
+
+    A word begins at "▁". Special tokens are words of their own, and bytes are first decoded into characters. Text in
+    scripts that write no spaces is one long run, so there every piece is a word; digits beside it stay together, and
+    combining and lengthening marks stay with what they modify.
+    """
+    words: list[Word] = []
+    for fragment in _fragments(pieces):
+        apart = not words or is_special(words[-1], pieces) or is_special(fragment, pieces)
+        if not apart and not _begins_word(words[-1].text, fragment.text):
+            words[-1] = Word(words[-1].text + fragment.text, words[-1].pieces + fragment.pieces)
+        else:
+            words.append(fragment)
+    return [Word(word.text.replace(_SPACE, " ").strip() or _SPACE, word.pieces) for word in words]
+
+
+def is_special(word: Word, pieces: Sequence[str]) -> bool:
+    """Whether a word is a control token; the same letters written by a user come in other pieces."""
+    return len(word.pieces) == 1 and bool(_SPECIAL.fullmatch(pieces[word.pieces[0]]))
+
+
+def _begins_word(before: str, fragment: str) -> bool:
+    if fragment.startswith(_SPACE):
+        return True
+    if before == _SPACE or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
+        return False
+    return _writes_no_spaces(before[-1]) or _writes_no_spaces(fragment[0])
+
+
+def _writes_no_spaces(character: str) -> bool:
+    return bool(_UNSPACED.match(character)) and not character.isdigit()
+
+
+def _fragments(pieces: Sequence[str]) -> Iterator[Word]:
+    """Pieces one by one, but the bytes of one character together."""
+    for is_byte, group in groupby(enumerate(pieces), lambda numbered: bool(_BYTE.fullmatch(numbered[1]))):
+        if is_byte:
+            yield from _characters([(place, int(piece[3:5], 16)) for place, piece in group])
+        else:
+            yield from (Word(piece, (place,)) for place, piece in group)
+
+
+def _characters(numbered: list[tuple[int, int]]) -> Iterator[Word]:
+    starts = [at for at, (_, byte) in enumerate(numbered) if at == 0 or byte & 0xC0 != 0x80]
+    for start, end in zip(starts, [*starts[1:], len(numbered)], strict=True):
+        places, values = zip(*numbered[start:end], strict=True)
+        yield Word(bytes(values).decode(errors="replace"), places)
+
+
+def _membership(words: Sequence[Word], pieces: int) -> Float[Tensor, "words pieces"]:
+    """1 where a piece belongs to a word."""
+    belongs = torch.zeros(len(words), pieces)
+    for row, word in enumerate(words):
+        belongs[row, list(word.pieces)] = 1
+    return belongs
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """What a model looked at while it read one source and wrote one target; made by `AttentionMaps.of`.
+
+    Row i of a decoder's map belongs to the step that wrote ``target[i]``. The keys of its self-attention are what it
+    had read by then: "<s>", then the target one step late.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    maps: dict[str, Float[Tensor, "heads queries keys"]]
+
+    @classmethod
+    def of(cls, source: Sequence[str], target: Sequence[str], maps: Mapping[str, Tensor]) -> "AttentionMaps":
+        """Maps by name, such as ``decoder/0/cross``, ``decoder/0/self`` or ``encoder/0/self``, with the mean over all
+        layers and heads of the cross-attention, (1, target, source), added as ``cross/average`` if there is any.
+
+        Args:
+            source: pieces as sentencepiece writes them, control tokens and end included.
+            target: the same, ending in "</s>".
+
+        Raises:
+            InputError: a map's shape is not (heads, queries, keys) of these pieces.
+        """
+        kept = {name: weights.detach().float().cpu() for name, weights in maps.items()}
+        cross = [weights for name, weights in kept.items() if name.endswith("/cross")]
+        average = {AVERAGE: torch.cat(cross).mean(0, keepdim=True)} if cross else {}
+        made = cls(tuple(source), tuple(target), kept | average)
+        for name, weights in made.maps.items():
+            made._check(name, weights)
+        return made
+
+    @property
+    def words(self) -> dict[str, list[Word]]:
+        """Words of the "source" and of the "target"."""
+        return {side: merge_words(self._pieces(side)) for side in ("source", "target")}
+
+    def word_map(self, name: str) -> Float[Tensor, "heads queries keys"]:
+        """Attention from word to word: the sum over a key word's pieces, the mean over a query word's; rows sum to 1.
+
+        Raises:
+            InputError: there is no such map.
+        """
+        weights = self._map(name)
+        queries, keys = (
+            _membership(merge_words(pieces), len(pieces)) for pieces in map(self._pieces, _sides(name))
+        )
+        return (queries / queries.sum(1, keepdim=True)) @ weights @ keys.T
+
+    def alignment(self) -> list[tuple[str, str]]:
+        """(source word, target word) pairs: for every target word the source word looked at most on average.
+
+        Special tokens are left out, unless the source has nothing else.
+        """
+        if AVERAGE not in self.maps or not self.source:
+            return []
+        sources, targets = self.words["source"], self.words["target"]
+        content = [place for place, word in enumerate(sources) if not is_special(word, self.source)]
+        candidates = content or list(range(len(sources)))
+        best = self.word_map(AVERAGE)[0][:, candidates].argmax(-1).tolist()
+        return [
+            (sources[candidates[place]].text, word.text)
+            for place, word in zip(best, targets, strict=True)
+            if not is_special(word, self.target)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as ``regard inspect --json`` prints it; words are [text, places of pieces], weights have 4 decimals."""
+        return {
+            "source": list(self.source),
+            "target": list(self.target),
+            "words": {side: [[word.text, list(word.pieces)] for word in words] for side, words in self.words.items()},
+            "maps": {name: weights.double().round(decimals=4).tolist() for name, weights in self.maps.items()},
+            "alignment": [list(pair) for pair in self.alignment()],
+        }
+
+    def view(self) -> dict[str, Any]:
+        """What the attention page draws: maps in the model's order, the average first, weights in thousandths."""
+        names = sorted(self.maps, key=lambda name: name != AVERAGE)
+        return {
+            "sides": {side: self._side(side) for side in ("source", "target", "written")},
+            "maps": [self._drawn(name) for name in names],
+        }
+
+    def to_html(self, title: str = "What the model looked at") -> str:
+        """One page that needs nothing but a browser."""
+        return attention_page([self], title)
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the average cross-attention, word by word.
+
+        Raises:
+            InputError: there is no cross-attention, or matplotlib is not installed.
+        """
+        weights = self.word_map(AVERAGE)[0]
+        labels = {side: [word.text for word in words] for side, words in self.words.items()}
+        figure = _matplotlib_figure().Figure(figsize=(2 + 0.4 * weights.shape[1], 2 + 0.3 * weights.shape[0]))
+        axes = figure.add_subplot()
+        axes.imshow(weights.numpy(), cmap="Blues", vmin=0, aspect="auto")
+        axes.set_xticks(range(weights.shape[1]), labels["source"], rotation=90)
+        axes.set_yticks(range(weights.shape[0]), labels["target"])
+        axes.set(xlabel="source", ylabel="target")
+        figure.set_layout_engine("constrained")
+        return figure
+
+    def _pieces(self, side: str) -> tuple[str, ...]:
+        return {"source": self.source, "target": self.target, "written": (START, *self.target)[: len(self.target)]}[side]
+
+    def _map(self, name: str) -> Tensor:
+        if name not in self.maps:
+            raise InputError(f"no attention map '{name}'", hint=did_you_mean(name, self.maps))
+        return self.maps[name]
+
+    def _check(self, name: str, weights: Tensor) -> None:
+        expected = tuple(len(self._pieces(side)) for side in _sides(name))
+        if weights.ndim != 3 or weights.shape[1:] != expected:
+            raise InputError(
+                f"attention map '{name}' is {tuple(weights.shape)}, not (heads, {expected[0]}, {expected[1]})",
+                hint="queries and keys follow the pieces; a decoder's queries are the target's",
+            )
+
+    def _side(self, side: str) -> dict[str, Any]:
+        pieces = self._pieces(side)
+        words = merge_words(pieces)
+        return {
+            "pieces": pieces,
+            "words": [
+                {"text": word.text, "pieces": word.pieces, "special": is_special(word, pieces)} for word in words
+            ],
+        }
+
+    def _drawn(self, name: str) -> dict[str, Any]:
+        queries, keys = _sides(name)
+        heads = (self.maps[name] * _THOUSAND).round().int().tolist()
+        return {"name": name, "queries": queries, "keys": keys, "heads": heads}
+
+
+def _sides(name: str) -> tuple[str, str]:
+    """What a map's queries and keys are steps of: "source", "target", or what was "written" before each target step."""
+    if name.startswith("encoder/"):
+        return "source", "source"
+    return "target", "source" if name == AVERAGE or name.endswith("/cross") else "written"
+
+
+def _matplotlib_figure() -> Any:
+    try:
+        return importlib.import_module("matplotlib.figure")
+    except ImportError:
+        raise InputError("plots need matplotlib, which is not installed", hint="pip install 'regard[plots]'") from None

@@ -1,0 +1,20 @@
+"""Embeddings: from the values of a field to features."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Module):
+    """Ids to vectors of unit scale, with a weight that an output layer can share.
+
+    The weight is drawn with deviation 1 / sqrt(width) and multiplied by sqrt(width) on the way in, so that the same
+    weight gives logits of unit scale on the way out (Press and Wolf 2017, arXiv 1608.05859; Vaswani et al. 2017).
+    """
+
+    def __init__(self, vocabulary: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.normal_(Tensor(vocabulary, width), std=width**-0.5))
+        self.scale = width**0.5
+
+    def forward(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time width"]:
+        return nn.functional.embedding(ids, self.weight) * self.scale

@@ -1,0 +1,42 @@
+"""Scores of written answers: pure functions of predictions and references, with the signature that makes them comparable."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU, CHRF
+
+
+class Scored(NamedTuple):
+    """A score from 0 to 100, how it was computed, and how many reference tokens it counts (the check against a paper)."""
+
+    score: float
+    signature: str
+    reference_tokens: int | None = None
+
+
+def bleu(
+    predictions: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
+) -> Scored:
+    """Corpus BLEU-4 (Papineni et al. 2002) by sacreBLEU (Post 2018, arXiv 1804.08771)."""
+    metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)  # tokenised text may be what was asked for
+    result = metric.corpus_score(list(predictions), [list(references)])
+    return Scored(result.score, str(metric.get_signature()), result.ref_len)
+
+
+def chrf(predictions: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Scored:
+    """Corpus chrF2: F-score over character 6-grams (Popović 2015, W15-3049) by sacreBLEU."""
+    metric = CHRF(lowercase=lowercase)
+    return Scored(metric.corpus_score(list(predictions), [list(references)]).score, str(metric.get_signature()))
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[str]) -> Scored:
+    """The share of answers that equal their reference, outer whitespace aside."""
+    same = sum(one.strip() == other.strip() for one, other in zip(predictions, references, strict=True))
+    return Scored(100 * same / max(len(references), 1), "exact_match|case:mixed|strip:outer")
+
+
+def bleu_tokenizer(references: Sequence[str]) -> str:
+    """``zh`` for text mostly written in Han characters or kana, whose words have no spaces; otherwise ``13a``."""
+    text = "".join(references[:1000])
+    spaceless = sum("一" <= character <= "鿿" or "぀" <= character <= "ヿ" for character in text)
+    return "zh" if 3 * spaceless > len(text) else "13a"

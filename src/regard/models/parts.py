@@ -1,0 +1,61 @@
+"""What a model is made of: the values that flow between encoder, decoder and head, and what each must do."""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.padded import Padded
+from regard.trees import Nest
+
+Memory = Nest
+"""A nest of tensors, leaves (batch, ...), fixed while decoding: whatever the decoder projected once from the source."""
+
+State = Nest
+"""A nest of tensors, leaves (batch * beams, ...), that changes from step to step; row r reads memory r // beams."""
+
+
+class Decoded(NamedTuple):
+    """The decoder's features for each step it was advanced over."""
+
+    features: Float[Tensor, "rows time width"]
+
+
+class Loss(NamedTuple):
+    """A sum and what to divide it by, over all micro-batches; ``parts`` are sums over the same count, for show."""
+
+    total: Float[Tensor, ""]
+    count: int
+    parts: dict[str, Float[Tensor, ""]]
+
+
+class Size(NamedTuple):
+    """What fits less than so many target tokens of training text."""
+
+    tokens: float
+    width: int
+    layers: int
+    heads: int
+    feedforward: int
+    dropout: float
+
+
+class Encoder(Protocol):
+    """Embedded source to encoded source of the same width."""
+
+    def __call__(self, embedded: Padded) -> Padded: ...
+
+
+class Decoder(Protocol):
+    """Embedded target steps to features, remembering where it is in an explicit state."""
+
+    def remember(self, encoded: Padded) -> Memory:
+        """All that depends on the source alone, computed once."""
+
+    def start(self, memory: Memory, rows: int, room: int) -> State:
+        """The state before the first step, for ``rows`` = batch * beams rows; ``room`` steps are allocated ahead."""
+
+    def advance(self, embedded: Padded, memory: Memory, state: State) -> tuple[Decoded, State]:
+        """Over one step or many, rows of different lengths included; the state given is consumed."""
+
+    def __call__(self, *arguments: Any) -> Any: ...

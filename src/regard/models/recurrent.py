@@ -1,0 +1,112 @@
+"""Recurrent models: a bidirectional encoder and the decoder of Bahdanau et al. 2015 (arXiv 1409.0473)."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from regard import trees
+from regard.attention import AdditiveAttention, KeysValues, Lengths
+from regard.layers.dropout import Dropout
+from regard.layers.recurrence import CELLS, Bidirectional, CellState
+from regard.models.parts import Decoded, Size
+from regard.padded import Padded
+from regard.settings import Settings
+
+
+class RecurrentEncoderPart(Settings):
+    """A bidirectional encoder; widths come from the model."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["gru", "lstm"] = "gru"
+    layers: int = Field(default=1, ge=1, le=32)
+
+    def build(self, width: int, dropout: float) -> "RecurrentEncoder":
+        return RecurrentEncoder(self, width, dropout)
+
+    def sized(self, size: Size) -> "RecurrentEncoderPart":
+        return self  # one layer is what attention needs; the width grows with the model
+
+    def describe(self) -> str:
+        return f"{self.layers}-layer bidirectional {self.cell.upper()}"
+
+
+class RecurrentDecoderPart(Settings):
+    """A decoder of one cell with additive attention; widths come from the model."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["gru", "lstm"] = "gru"
+
+    def build(self, width: int, dropout: float) -> "BahdanauDecoder":
+        return BahdanauDecoder(self, width, dropout)
+
+    def sized(self, size: Size) -> "RecurrentDecoderPart":
+        return self
+
+    def describe(self) -> str:
+        return f"{self.cell.upper()} with additive attention"
+
+
+class RecurrentMemory(NamedTuple):
+    """Keys of the additive score, the encoder states themselves, their lengths and the decoder's first state."""
+
+    source: KeysValues
+    lengths: Int[Tensor, "batch"]
+    first: Float[Tensor, "batch width"]
+
+
+class RecurrentEncoder(nn.Module):
+    """Both directions over the source, half of the width each."""
+
+    def __init__(self, part: RecurrentEncoderPart, width: int, dropout: float):
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.recurrence = Bidirectional(part.cell, width, part.layers, dropout)
+
+    def forward(self, embedded: Padded) -> Padded:
+        encoded = self.recurrence(Padded(self.dropout(embedded.values), embedded.lengths))
+        return Padded(self.dropout(encoded.values), encoded.lengths)
+
+
+class BahdanauDecoder(nn.Module):
+    """Attend with the previous state, then step: c = attention(s', h), s = cell([y, c], s'), features of s, c and y.
+
+    What depends on the embedded target alone is computed for all steps before the loop, what only features need, after.
+    The first state is a projection of the mean encoder state (Sennrich et al. 2017, arXiv 1703.04357), which any encoder
+    has.
+    """
+
+    def __init__(self, part: RecurrentDecoderPart, width: int, dropout: float):
+        super().__init__()
+        self.cell = CELLS[part.cell](width)
+        self.input = nn.Linear(width, self.cell.gates * width)
+        self.context = nn.Linear(width, self.cell.gates * width, bias=False)
+        self.cross_attention = AdditiveAttention(width, width, width)
+        self.first = nn.Linear(width, width)
+        self.readout = nn.Linear(3 * width, width)
+        self.dropout = Dropout(dropout)
+
+    def remember(self, encoded: Padded) -> RecurrentMemory:
+        real = encoded.mask[..., None].to(encoded.values.dtype)
+        mean = (encoded.values * real).sum(1) / encoded.lengths.clamp(min=1)[:, None]
+        return RecurrentMemory(self.cross_attention.remember(encoded.values), encoded.lengths, torch.tanh(self.first(mean)))
+
+    def start(self, memory: RecurrentMemory, rows: int, room: int) -> CellState:
+        first: Tensor = trees.repeat(memory.first, rows // len(memory.first))
+        return (first, *(torch.zeros_like(first) for _ in range(self.cell.states - 1)))
+
+    def advance(self, embedded: Padded, memory: RecurrentMemory, state: CellState) -> tuple[Decoded, CellState]:
+        inputs = self.dropout(embedded.values)
+        gates, real, where = self.input(inputs), embedded.mask, Lengths(memory.lengths)
+        states, contexts = [], []
+        for step in range(inputs.shape[1]):
+            context = self.cross_attention(state[0][:, None], memory.source, where)[:, 0]
+            stepped = self.cell(gates[:, step] + self.context(context), state)
+            kept = real[:, step, None]
+            state = tuple(torch.where(kept, new, old) for new, old in zip(stepped, state, strict=True))
+            states.append(state[0])
+            contexts.append(context)
+        features = torch.cat([torch.stack(states, 1), torch.stack(contexts, 1), inputs], dim=-1)
+        return Decoded(self.dropout(torch.tanh(self.readout(features)))), state

@@ -1,0 +1,44 @@
+"""Sequences of different lengths in one tensor, and the legend of axis names used everywhere.
+
+Axes, in whole words, as they appear in shapes such as ``Float[Tensor, "batch time width"]``:
+
+* ``batch``: source rows; ``beams``: hypotheses per source row; ``rows``: batch * beams, row r belongs to source r // beams
+* ``time``: steps of a sequence; ``source`` and ``target``: the time axes of either side when both occur
+* ``queries`` and ``keys``: the two sides of an attention; ``heads``: attention heads
+* ``width``: features of a step; ``vocabulary``: scores over tokens
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+
+class Padded(NamedTuple):
+    """Values and lengths travel together; masks are derived, never passed.
+
+    ``values`` holds ids or feature vectors; steps at and beyond a row's length are padding and must not matter.
+    """
+
+    values: Shaped[Tensor, "batch time *features"]
+    lengths: Int[Tensor, "batch"]
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch time"]:
+        """True where a step is real."""
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        return steps < self.lengths[:, None]
+
+    def to(self, device: torch.device | str) -> "Padded":
+        return Padded(self.values.to(device), self.lengths.to(device))
+
+
+def pad(sequences: Sequence[Sequence[int]], padding: int = 0) -> Padded:
+    """Rows of ids as one right-padded tensor of shape (batch, longest)."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
+    values = torch.full((len(sequences), int(lengths.max()) if len(sequences) else 0), padding, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        values[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+    return Padded(values, lengths)

@@ -1,0 +1,210 @@
+"""Planning: look at the data and the machine, propose a recipe, and say why. Nothing is written anywhere."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from regard.data.batching import Batching, epoch_batches, padding
+from regard.data.corpus import Corpus, Files
+from regard.data.fields import TextField
+from regard.data.tokenisers import Vocabulary
+from regard.errors import InputError, SettingsError
+from regard.recipe import Recipe
+from regard.recipes import named_recipe
+from regard.settings import load as load_settings
+from regard.settings import override
+from regard.tasks.task import Example, collate, lengths_of
+from regard.training.objective import build_objective
+from regard.training.optimisation import Optimiser
+from regard.training.precision import Precision, autocast, seconds_per_step
+from regard.training.run import build_task, learn_field
+
+EPOCHS = 40
+EVALUATIONS = 20
+MEASURED_STEPS = 8
+SHARE_FOR_STEPS = 0.9
+"""The rest of the time goes to evaluations and saving."""
+
+WORTH_IT = 1.1
+"""How many times faster bf16 must be before it is used."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; the rest is proposed."""
+
+    train: Sequence[str] = ()
+    dev: Sequence[str] = ()
+    test: Sequence[str] = ()
+    source: str | None = None
+    target: str | None = None
+    tag: str | None = None
+    recipe: str | None = None
+    data: str | None = None
+    time_limit: str | None = None
+    seed: int | None = None
+    settings: Sequence[str] = ()
+
+
+class Plan(NamedTuple):
+    """A recipe with all it needs, and the reason for each choice."""
+
+    recipe: Recipe
+    corpus: Corpus
+    field: TextField
+    reasons: list[tuple[str, str]]
+
+
+def plan(request: Request, device: torch.device) -> Plan:
+    """A recipe for what was asked, sized by the data and the machine; what was set stays as it was set.
+
+    Raises:
+        DataError, SettingsError: what was given cannot be used.
+    """
+    limit = seconds(request.time_limit) if request.time_limit else None
+    kinds = [one for one in request.settings if one.partition("=")[0].endswith("kind")]
+    others = [one for one in request.settings if one not in kinds]
+    if request.seed is not None:
+        others.append(f"training.seed={request.seed}")
+    recipe = override(begin(request), kinds)
+    corpus = recipe.data.load()
+    reasons = [("data", note) for note in corpus.notes]
+    propose = not request.recipe
+    if propose:
+        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus))
+    recipe = override(recipe, others)
+    field = learn_field(recipe, corpus)
+    task = build_task(recipe, field)
+    examples = [task.example(row) for row in corpus.train]
+    if propose:
+        for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
+            recipe = _note(reasons, label, *proposal(recipe, examples))
+        recipe = override(recipe, others)
+    fixed = [one.partition("=")[0] for one in others]
+    recipe = _measured(recipe, field, examples, device, limit, fixed, reasons)
+    return Plan(recipe, corpus, field, reasons)
+
+
+def seconds(text: str) -> float:
+    """``90``, ``90s``, ``30m`` or ``2h`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or not float(match[1]):
+        raise SettingsError(f"'{text}' is not a time", where="--time-limit", hint="write 90s, 30m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def begin(request: Request) -> Recipe:
+    if request.recipe and request.recipe.endswith((".yaml", ".yml")):
+        return load_settings(Recipe, Path(request.recipe))
+    if request.recipe:
+        return named_recipe(request.recipe, request.data)
+    if not request.train:
+        raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
+    files = Files(
+        train=tuple(request.train),
+        dev=tuple(request.dev),
+        test=tuple(request.test),
+        source=request.source,
+        target=request.target,
+        tag=request.tag,
+    )
+    return Recipe(data=files)
+
+
+def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: str) -> Recipe:
+    reasons.append((label, reason))
+    return recipe
+
+
+def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
+    characters = sum(len(row["source"]) + len(row["target"]) for row in corpus.train)
+    distinct = len({character for row in corpus.train for character in row["source"] + row["target"]})
+    size = min(max(4 * math.isqrt(characters), 500), 32_000)
+    size = min(max(round(size, -2), 300 + 2 * distinct), 32_000)
+    reason = f"at most {size:,} joint subword pieces with byte fallback, for {characters:,} characters of text"
+    return recipe.model_copy(update={"vocabulary": Vocabulary(size=size)}), reason
+
+
+def propose_model(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
+    tokens = sum(len(example.target) for example in examples)
+    model = recipe.model.sized_for(tokens)
+    reason = f"{model.describe()}: fits {tokens:,} target tokens; a larger one would learn them by heart"
+    return recipe.model_copy(update={"model": model}), reason
+
+
+def propose_batch(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
+    """About a hundred updates an epoch, within what keeps the processor busy and the memory free."""
+    lengths = lengths_of(examples)
+    tokens = min(max(2 ** round(math.log2(max(int(lengths.max(axis=1).sum()) / 100, 1))), 512), 4096)
+    batching = Batching(tokens=tokens)
+    share = padding(lengths, epoch_batches(lengths, batching, recipe.training.seed, 0)).share
+    reason = f"{tokens:,} tokens a side, rows of like length together: {share:.1%} padding"
+    return recipe.model_copy(update={"batching": batching}), reason
+
+
+def propose_steps(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
+    epoch = len(epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0))
+    steps = min(max(EPOCHS * epoch, 2000), 100_000)
+    reason = f"{steps:,} updates, {steps / epoch:.0f} times over the data, stopping when dev no longer improves"
+    return _with_steps(recipe, steps, patience=8), reason
+
+
+def _with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
+    """A number of steps, with a schedule and evaluations to match."""
+    warmup = min(max(steps // 8, 20), 2000)
+    every = max(steps // EVALUATIONS, 50)
+    optimisation = recipe.training.optimisation.model_copy(update={"warmup": warmup})
+    changes = {"steps": steps, "evaluate_every": every, "checkpoint_every": every, "optimisation": optimisation}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes | more)})
+
+
+def _measured(
+    recipe: Recipe,
+    field: TextField,
+    examples: Sequence[Example],
+    device: torch.device,
+    limit: float | None,
+    fixed: Sequence[str],
+    reasons: list[tuple[str, str]],
+) -> Recipe:
+    """Precision and, with a time limit, steps, by timing a few real steps with weights that are thrown away."""
+    step = _trial(recipe, field, examples, device)
+    times: dict[Precision, float] = {"bf16": seconds_per_step(lambda: step("bf16"), MEASURED_STEPS)}
+    times["fp32"] = seconds_per_step(lambda: step("fp32"), MEASURED_STEPS)
+    ratio = times["fp32"] / times["bf16"]
+    precision = recipe.training.precision
+    if "training.precision" not in fixed:
+        precision = "bf16" if ratio > WORTH_IT else "fp32"
+    reasons.append(("precision", f"{precision}: bf16 is {ratio:.1f} x as fast as fp32 here, measured"))
+    recipe = override(recipe, [f"training.precision={precision}"])
+    update = times[precision] * recipe.training.accumulate
+    if limit is not None and "training.steps" not in fixed:
+        recipe = _with_steps(recipe, max(int(SHARE_FOR_STEPS * limit / update), 20))
+        reasons.append(("limit", f"{recipe.training.steps:,} updates fit {limit / 60:.0f} min with their evaluations"))
+    expected = recipe.training.steps * update / SHARE_FOR_STEPS
+    reasons.append(("time", f"about {expected / 60:.0f} min at {update * 1000:.0f} ms an update"))
+    return recipe
+
+
+def _trial(
+    recipe: Recipe, field: TextField, examples: Sequence[Example], device: torch.device
+) -> Callable[[Precision], None]:
+    """A training step on real batches, the same ones for every precision it is timed in."""
+    objective = build_objective(build_task(recipe, field), recipe.model, recipe.training.seed).to(device)
+    optimiser = Optimiser(objective.model, recipe.training.optimisation, recipe.training.steps)
+    rows = epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0)[: MEASURED_STEPS + 1]
+    batches = cycle([collate([examples[row] for row in batch]).to(device) for batch in rows])
+
+    def step(precision: Precision) -> None:
+        with autocast(precision, device):
+            loss = objective(next(batches))
+        loss.total.backward()
+        optimiser.update(0, loss.count)
+
+    return step

@@ -1,0 +1,149 @@
+"""A trained model as its users meet it: raw rows in, answers out, and what the model looked at on the way."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regard.attention import record
+from regard.data.corpus import Row
+from regard.data.tokenisers import END
+from regard.decoding.search import Search
+from regard.errors import DataError
+from regard.evaluation import Evaluation, evaluate, predict_rows
+from regard.inspection.alignment import AttentionMaps
+from regard.padded import pad
+from regard.runs import RunFolder
+from regard.settings import parse
+from regard.tasks.generate import delayed
+from regard.tasks.task import Prediction, Scoring
+from regard.training.objective import build_objective
+from regard.training.run import build_task
+
+CHUNK = 1024
+"""Lines of a stream that are sorted by length and decoded together."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to one row; ``attention`` is computed when it is first asked for."""
+
+    text: str
+    score: float
+    tokens: tuple[str, ...]
+    alternatives: tuple[Prediction, ...]
+    _look: Callable[[], AttentionMaps]
+
+    @cached_property
+    def attention(self) -> AttentionMaps:
+        """What every head of every layer looked at while this answer was written."""
+        return self._look()
+
+    def to_json(self) -> dict[str, Any]:
+        others = [{"text": one.text, "score": one.score} for one in self.alternatives]
+        return {"text": self.text, "score": self.score, "tokens": list(self.tokens), "alternatives": others}
+
+
+class Predictor:
+    """A model with its task and fields, ready for raw rows."""
+
+    def __init__(self, folder: RunFolder, device: torch.device):
+        self.folder, self.recipe = folder, folder.recipe()
+        self.field = folder.field()
+        self.task = build_task(self.recipe, self.field)
+        self.model = build_objective(self.task, self.recipe.model, self.recipe.training.seed).model
+        folder.load_weights(self.model)
+        self.model.to(device).eval()
+        self.device = device
+
+    def predict(
+        self, rows: Sequence[str | Row], *, prefixes: Sequence[str] | None = None, **options: Any
+    ) -> list[Answer]:
+        """Answers in the order of the rows.
+
+        A row is a text, or a mapping with "source" and, for models trained with tags, "tag". ``prefixes`` begin each
+        answer. ``options`` override the recipe's search: beam, n_best, length_penalty, min_length, max_length,
+        no_repeat_ngram. A blank row gets a blank answer.
+
+        Raises:
+            DataError: a tag is missing or unknown; SettingsError: an option is unknown or out of range.
+        """
+        normal = [_row(row) for row in rows]
+        filled = [index for index, row in enumerate(normal) if row["source"].strip()]
+        begun = [self.field.encode(prefixes[index]) for index in filled] if prefixes else None
+        sources = [self.field.source(normal[index]) for index in filled]
+        found = predict_rows(self.task, self.model, sources, self.search(**options), prefixes=begun)
+        answers = dict(zip(filled, found, strict=True))
+        return [self._answer(row, answers.get(index)) for index, row in enumerate(normal)]
+
+    def stream(self, rows: Iterable[str | Row], **options: Any) -> Iterator[Answer]:
+        """Answers in order, as soon as a chunk of rows is done; any number of rows in flat memory."""
+        rows = iter(rows)
+        while chunk := list(islice(rows, CHUNK)):
+            yield from self.predict(chunk, **options)
+
+    def evaluate(self, rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any) -> Evaluation:
+        """Scores on rows with "source" and "target", beside the trivial baseline."""
+        return evaluate(self.task, self.model, rows, self.search(**options), scoring)
+
+    def inspect(self, row: str | Row, target: str | None = None, **options: Any) -> AttentionMaps:
+        """What the model looks at while it writes its own answer, or the target given."""
+        normal = _row(row)
+        if not normal["source"].strip():
+            raise DataError("there is nothing to look at in an empty text")
+        if target is None:
+            return self.predict([normal], **options)[0].attention
+        return self._attention(normal, self.field.encode(target))
+
+    def search(self, **options: Any) -> Search:
+        """The recipe's search with some options changed."""
+        given = {name: value for name, value in options.items() if value is not None}
+        if "beam" in given:
+            given = {"n_best": 1} | given
+        return parse(Search, self.recipe.search.model_dump() | given, "search")
+
+    def _answer(self, row: Row, found: Prediction | None) -> Answer:
+        if found is None:
+            return Answer("", 0.0, (), (), lambda: self.inspect(row))
+        return Answer(
+            found.text, found.score, found.tokens, found.alternatives, lambda: self._attention(row, list(found.ids))
+        )
+
+    @torch.inference_mode()
+    def _attention(self, row: Row, target: list[int]) -> AttentionMaps:
+        """One pass over source and answer with every attention recorded; it cannot change the answer any more."""
+        source, target = self.field.source(row), [*target, END]
+        with record(self.model) as maps:
+            memory = self.model.encode(pad([source]).to(self.device))
+            steps = delayed(pad([target]).to(self.device))
+            self.model.advance(steps, memory, self.model.start(memory, 1))
+        pieces = self.field.pieces
+        return AttentionMaps.of(pieces(source), pieces(target), {name: seen[0].cpu() for name, seen in maps.items()})
+
+
+def load(folder: str | Path, device: str = "auto") -> Predictor:
+    """The model of a run folder. Nothing is ever unpickled.
+
+    Raises:
+        RunError: there is no trained model there, or it is damaged.
+    """
+    return Predictor(RunFolder(folder), find_device(device))
+
+
+def find_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _row(row: str | Row) -> Row:
+    if isinstance(row, str):
+        return {"source": row}
+    if isinstance(row, Mapping) and isinstance(row.get("source"), str):
+        return row
+    raise DataError(f"a row is a text or a mapping with 'source', not {row!r}")

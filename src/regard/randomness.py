@@ -1,0 +1,34 @@
+"""Randomness as a function of what it is for: a seed per purpose and position, so nothing depends on what ran before.
+
+A run that is resumed at step 700 draws exactly what an uninterrupted run draws at step 700, without saving any state.
+"""
+
+import hashlib
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+def seed_for(*parts: int | str) -> int:
+    """A seed of 63 bits from a purpose and a position, the same on every machine: ``seed_for(1, "dropout", step)``."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator_for(*parts: int | str) -> torch.Generator:
+    """A CPU generator of its own for a purpose and a position."""
+    return torch.Generator().manual_seed(seed_for(*parts))
+
+
+def keep_mask(shape: torch.Size, drop: float, device: torch.device) -> Bool[Tensor, "..."]:
+    """True with probability ``1 - drop``, to within 2**-16, from bits drawn in bulk.
+
+    One 64-bit draw decides four elements; `torch.bernoulli` draws for each of them and took 30 % of a training step on
+    a CPU, five times as long as this.
+    """
+    if device.type != "cpu":
+        return torch.rand(shape, device=device) >= drop
+    count = shape.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return bits.view(torch.int16)[:count].view(shape) >= round(drop * 2**16) - 2**15

@@ -1,0 +1,124 @@
+"""The run folder: one place that knows where everything of a run lies, and lets one process write it at a time."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load, save
+from torch import nn
+
+from regard.data.fields import TextField
+from regard.data.tokenisers import load_tokeniser
+from regard.errors import RunError
+from regard.files import write_whole
+from regard.recipe import Recipe
+from regard.settings import load as load_settings
+from regard.settings import to_yaml
+
+
+class RunFolder:
+    """``recipe.yaml``, ``fields/``, ``model.safetensors``, ``metrics.jsonl``, ``checkpoints/``, ``summary.json``."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.yaml"
+        self.vocabulary_file = self.path / "fields" / "vocabulary.model"
+        self.data_file = self.path / "fields" / "data.json"
+        self.weights_file = self.path / "model.safetensors"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.summary_file = self.path / "summary.json"
+        self.report_file = self.path / "report.html"
+
+    def exists(self) -> bool:
+        return self.recipe_file.exists()
+
+    def create(self, recipe: Recipe, field: TextField, fingerprint: str) -> None:
+        """Begin a run; the recipe is written last, so a folder with a recipe has everything it needs to go on.
+
+        Raises:
+            RunError: the folder holds something else, or cannot be written.
+        """
+        if self.path.exists() and any(name.name != ".lock" for name in self.path.iterdir()):
+            raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
+        self.vocabulary_file.parent.mkdir(parents=True)
+        field.tokeniser.save(self.vocabulary_file)
+        write_whole(self.data_file, json.dumps({"fingerprint": fingerprint}).encode())
+        write_whole(self.recipe_file, to_yaml(recipe).encode())
+
+    def recipe(self) -> Recipe:
+        """The saved recipe.
+
+        Raises:
+            RunError: there is no run here; SettingsError: its recipe was changed into something invalid.
+        """
+        if not self.exists():
+            raise RunError("no recipe.yaml: not a run folder", where=str(self.path), hint="make one with: regard train")
+        return load_settings(Recipe, self.recipe_file)
+
+    def field(self) -> TextField:
+        return TextField(load_tokeniser(self.vocabulary_file))
+
+    def fingerprint(self) -> str:
+        return str(json.loads(self.data_file.read_text("utf-8"))["fingerprint"])
+
+    def save_weights(self, model: nn.Module) -> None:
+        tensors = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+        write_whole(self.weights_file, save(tensors))
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Put the saved weights into a model.
+
+        Raises:
+            RunError: there are none yet, or they are damaged or of another model.
+        """
+        if not self.weights_file.exists():
+            hint = "train until the first evaluation: repeat the regard train command"
+            raise RunError("no trained weights yet", where=str(self.weights_file), hint=hint)
+        try:
+            tensors = load(self.weights_file.read_bytes())
+            model.load_state_dict(tensors | _shared(model, tensors))
+        except (safetensors.SafetensorError, RuntimeError) as error:
+            raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file)) from None
+
+    def save_summary(self, summary: dict[str, Any]) -> None:
+        write_whole(self.summary_file, (json.dumps(summary, ensure_ascii=False, indent=1) + "\n").encode())
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Inside, no other process can write this run; the lock ends with the process, however it ends.
+
+        Raises:
+            RunError: another process is training here, or the folder cannot be made.
+        """
+        created = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise RunError(f"cannot write here: {error.strerror}", where=str(self.path)) from None
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                hint = "wait for the other process, or choose another --out"
+                raise RunError("another process is training here", where=str(self.path), hint=hint) from None
+            try:
+                yield
+            finally:
+                if created and [file.name for file in self.path.iterdir()] == [".lock"]:
+                    shutil.rmtree(self.path)  # nothing came of it
+
+
+def _shared(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Weights that a model has under two names are stored under the first."""
+    first = {id(weight): name for name, weight in model.named_parameters()}
+    return {
+        name: tensors[first[id(weight)]]
+        for name, weight in model.named_parameters(remove_duplicate=False)
+        if name not in tensors and first[id(weight)] in tensors
+    }

@@ -1,0 +1,133 @@
+"""The base of every settings class, and the way between settings, YAML and the command line.
+
+Settings are frozen, refuse unknown keys with the nearest known one, and are plain data: nothing in a settings file is
+ever imported or evaluated.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.events import AliasEvent
+
+from regard.errors import SettingsError, did_you_mean
+
+
+class Settings(BaseModel):
+    """Immutable plain data; a subclass lists its fields with types and defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML 1.2's core schema without aliases: ``no`` is a word, ``1e-4`` a number, and nothing can expand."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"aliases are not allowed (line {event.start_mark.line + 1})")
+        return super().compose_node(parent, index)
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+PlainLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|)$", [*"~n", ""]),
+    ("bool", r"^(?:true|false)$", [*"tf"]),
+    ("int", r"^[-+]?\d+$", [*"-+0123456789"]),
+    ("float", rf"^{_NUMBER}$", [*"-+.0123456789"]),
+):
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain data from YAML text; anything that is not plain data is refused."""
+    try:
+        return yaml.load(text, PlainLoader)  # a SafeLoader with fewer types
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"not plain YAML: {error}", where=where) from None
+
+
+def to_yaml(settings: Settings) -> str:
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse(kind: type[SettingsType], data: Any, where: str) -> SettingsType:
+    """Validated settings, or one error that names the setting, what was found and what is allowed.
+
+    Raises:
+        SettingsError: unknown key, wrong type, out of range.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def load(kind: type[SettingsType], path: Path) -> SettingsType:
+    return parse(kind, parse_yaml(path.read_text("utf-8"), str(path)), str(path))
+
+
+def override(settings: SettingsType, assignments: list[str]) -> SettingsType:
+    """Settings with ``path.to.setting=value`` applied in order; the value is read as YAML.
+
+    Setting a ``kind`` resets its siblings to that kind's defaults.
+    """
+    data = settings.model_dump(mode="json")
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError("no value given", where=f"--set {assignment}", hint=f"write --set {path}=VALUE")
+        _assign(data, path, parse_yaml(value, f"--set {path}"))
+        parse(type(settings), data, f"--set {path}")
+    return parse(type(settings), data, "--set")
+
+
+def _assign(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    node = data
+    for depth, name in enumerate(parents):
+        if not isinstance(node.get(name), dict):
+            where = ".".join(parents[: depth + 1])
+            raise SettingsError(f"no setting '{where}'", where=f"--set {path}", hint=did_you_mean(name, node))
+        node = node[name]
+    if last == "kind":
+        node.clear()
+    node[last] = value
+
+
+def _explain(kind: type[Settings], error: ValidationError, where: str) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    fields, known = _follow(kind, [str(part) for part in first["loc"]])
+    name = ".".join(fields)
+    if first["type"] == "extra_forbidden":
+        return SettingsError(f"no setting '{name}'", where=where, hint=did_you_mean(fields[-1], known))
+    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    return SettingsError(f"'{name}': {first['msg'].lower()}{found}", where=where)
+
+
+def _follow(kind: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
+    """An error's location without the tags of unions in it, and the settings known where it points."""
+    fields: list[str] = []
+    kinds: list[type[BaseModel]] = [kind]
+    for name in location:
+        by_tag = [one for one in kinds if "kind" in one.model_fields and one.model_fields["kind"].default == name]
+        if len(kinds) > 1 and by_tag:
+            kinds = by_tag
+            continue
+        fields.append(name)
+        if name != location[-1] and kinds and name in kinds[0].model_fields:
+            kinds = _settings_in(kinds[0].model_fields[name].annotation)
+    return fields, [name for one in kinds[:1] for name in one.model_fields]
+
+
+def _settings_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes a field may hold: one, or the members of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _settings_in(part)]

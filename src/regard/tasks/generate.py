@@ -1,0 +1,93 @@
+"""Generate: a source in, a text out. Translation, transliteration, rewriting: data, not code."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from regard.data.corpus import Row
+from regard.data.fields import TextField
+from regard.data.tokenisers import END, PAD, START, UNKNOWN
+from regard.decoding.interface import Hypothesis, Tokens
+from regard.decoding.search import Search, search
+from regard.layers.embeddings import TokenEmbedding
+from regard.metrics import text as metrics
+from regard.models.heads import TokenHead
+from regard.models.model import Model
+from regard.models.parts import Loss
+from regard.padded import Padded
+from regard.settings import Settings
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+
+ENDS = Tokens(START, END)
+NEVER_WRITTEN = (PAD, UNKNOWN, START)
+
+
+class GenerateSettings(Settings):
+    """What Generate can be told."""
+
+    kind: Literal["generate"] = "generate"
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    metric: Literal["bleu", "chrf", "exact_match", "loss"] = "bleu"
+
+
+class Generate:
+    """One joint vocabulary for both sides; the answer is searched for token by token."""
+
+    def __init__(self, settings: GenerateSettings, field: TextField):
+        self.settings, self.field = settings, field
+        self.vocabulary = len(field.tokeniser)
+        self.metric: str = settings.metric
+
+    def head(self, embedding: TokenEmbedding) -> TokenHead:
+        return TokenHead(embedding, self.settings.label_smoothing)
+
+    def example(self, row: Row) -> Example:
+        return Example(self.field.source(row), self.field.target(row))
+
+    def loss(self, model: Model, batch: Batch) -> Loss:
+        """Each token given the source and all tokens before it (teacher forcing)."""
+        memory = model.encode(batch.source)
+        state = model.start(memory, len(batch.target.lengths))
+        decoded, _ = model.advance(delayed(batch.target), memory, state)
+        return model.head.loss(decoded, batch.target, memory)
+
+    def predict(
+        self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None
+    ) -> list[Prediction]:
+        memory = model.encode(source)
+        found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix)
+        return [self._prediction(row) for row in found]
+
+    def baseline(self, rows: Sequence[Row]) -> list[str]:
+        """The source, copied."""
+        return [row["source"] for row in rows]
+
+    def score(self, predictions: Sequence[str], references: Sequence[str], scoring: Scoring = Scoring()) -> Scores:
+        tokenize = scoring.tokenize or metrics.bleu_tokenizer(references)
+        scored = {
+            "bleu": metrics.bleu(predictions, references, tokenize=tokenize, lowercase=scoring.lowercase),
+            "chrf": metrics.chrf(predictions, references, lowercase=scoring.lowercase),
+            "exact_match": metrics.exact_match(predictions, references),
+        }
+        return Scores(
+            {name: one.score for name, one in scored.items()},
+            {name: one.signature for name, one in scored.items()},
+            scored["bleu"].reference_tokens or 0,
+        )
+
+    def _prediction(self, found: list[Hypothesis]) -> Prediction:
+        best, *others = (self._answer(one) for one in found)
+        return replace(best, alternatives=tuple(others))
+
+    def _answer(self, found: Hypothesis) -> Prediction:
+        ids = tuple(found.tokens)
+        return Prediction(self.field.decode(ids), found.score, ids, tuple(self.field.pieces(ids)))
+
+
+def delayed(target: Padded) -> Padded:
+    """The target one step late, beginning with the start token: what the decoder has read when it writes each token."""
+    starts = torch.full_like(target.values[:, :1], START)
+    return Padded(torch.cat([starts, target.values[:, :-1]], dim=1), target.lengths)

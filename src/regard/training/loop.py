@@ -1,0 +1,215 @@
+"""The training loop, readable top to bottom."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from regard.data.batching import Batching, epoch_batches
+from regard.errors import DivergedError
+from regard.files import write_whole
+from regard.randomness import seed_for
+from regard.settings import Settings
+from regard.tasks.task import Batch, Example, collate, lengths_of
+from regard.training.checkpoints import Checkpoints, Standing
+from regard.training.objective import Objective
+from regard.training.optimisation import Optimisation, Optimiser
+from regard.training.precision import Precision, autocast
+from regard.training.signals import Signals, StopRequested
+
+
+class Training(Settings):
+    """How long, how often, how exactly."""
+
+    seed: int = Field(default=1, ge=0)
+    steps: int = Field(default=8000, ge=1)
+    accumulate: int = Field(default=1, ge=1, description="batches per update")
+    evaluate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1, description="checkpoints on disk, beside the best weights")
+    patience: int = Field(default=0, ge=0, description="evaluations without a better score before stopping; 0: never")
+    dev_rows: int = Field(default=500, ge=1, description="dev rows that are translated at each evaluation")
+    precision: Precision = "fp32"
+    optimisation: Optimisation = Optimisation()
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found: scores by name, the one that decides (higher is better), and a few answers."""
+
+    scores: dict[str, float]
+    deciding: float
+    samples: list[str]
+
+
+class Progress(Protocol):
+    """Who watches."""
+
+    def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None: ...
+
+    def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+
+class Outcome(NamedTuple):
+    """How training ended: where it stood, and why it stopped if before the last step."""
+
+    standing: Standing
+    stopped_early: bool
+
+
+class Journal:
+    """metrics.jsonl: one line per interval and evaluation; lines beyond the step resumed from are taken back."""
+
+    EVERY = 50
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        kept = [line for line in read_journal(path) if line["step"] <= step]
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+
+    def write(self, **values: Any) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that was cut off by a crash is left out."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+@dataclass
+class Loop:
+    """One run: what is trained, on what, and where its state is kept."""
+
+    objective: Objective
+    examples: Sequence[Example]
+    settings: Training
+    batching: Batching
+    folder: Path
+    evaluate: Callable[[Callable[[], None]], Evaluated]
+    save_best: Callable[[], None]
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.device = next(self.objective.parameters()).device
+        self.lengths = lengths_of(self.examples)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep)
+        self.optimiser = Optimiser(self.objective.model, self.settings.optimisation, self.settings.steps)
+        self.standing = self._restore()
+        self.journal = Journal(self.folder / "metrics.jsonl", self.standing.step)
+
+    def run(self) -> Outcome:
+        """Train until the last step or until patience ends.
+
+        Raises:
+            StopRequested: a signal arrived; the state was saved first.
+            DivergedError: a gradient was not finite; the state before it was saved.
+        """
+        standing, settings = self.standing, self.settings
+        batches = self._batches()
+        started = time.perf_counter() - standing.seconds
+        with Signals() as signals:
+            try:
+                while True:
+                    if standing.step > standing.evaluated and self._due(settings.evaluate_every):
+                        self._evaluate(signals)
+                    ended = self._out_of_patience() or standing.step >= settings.steps
+                    if ended or (standing.step and self._due(settings.checkpoint_every)):
+                        self._save()
+                    if ended:
+                        return Outcome(standing, standing.step < settings.steps)
+                    signals.check()
+                    self._step(batches)
+                    standing.seconds = time.perf_counter() - started
+            except (StopRequested, DivergedError):
+                self._save()
+                raise
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        """One update. Its randomness is a function of seed and step."""
+        standing = self.standing
+        position = standing.epoch, standing.batch
+        torch.manual_seed(seed_for(self.settings.seed, "step", standing.step))
+        self.objective.train()
+        began, total, count = time.perf_counter(), 0.0, 0
+        for batch in islice(batches, self.settings.accumulate):
+            with autocast(self.settings.precision, self.device):
+                loss = self.objective(batch)
+            loss.total.backward()
+            total, count = total + float(loss.total.detach()), count + loss.count
+        try:
+            self.optimiser.update(standing.step, count)
+        except DivergedError:
+            standing.epoch, standing.batch = position
+            raise
+        standing.step += 1
+        standing.tokens += count
+        standing.loss_sum, standing.loss_count = standing.loss_sum + total, standing.loss_count + count
+        self.progress.stepped(standing, self.settings.steps, total / count, count / (time.perf_counter() - began))
+        if standing.step % Journal.EVERY == 0:
+            self._log()
+
+    def _log(self) -> None:
+        standing, optimisation = self.standing, self.settings.optimisation
+        self.journal.write(
+            step=standing.step,
+            loss=standing.loss_sum / standing.loss_count,
+            learning_rate=optimisation.rate(standing.step - 1, self.settings.steps),
+            tokens=standing.tokens,
+        )
+        standing.loss_sum, standing.loss_count = 0.0, 0
+
+    def _evaluate(self, signals: Signals) -> None:
+        standing = self.standing
+        self.objective.eval()
+        with self.optimiser.averaged(), torch.no_grad():
+            found = self.evaluate(signals.check)
+            best = standing.best is None or found.deciding > standing.best
+            if best:
+                self.save_best()
+                standing.best, standing.best_step = found.deciding, standing.step
+        standing.evaluated = standing.step
+        self.journal.write(step=standing.step, **found.scores, samples=found.samples)
+        self.progress.evaluated(standing, found, best)
+
+    def _due(self, every: int) -> bool:
+        return self.standing.step % every == 0 or self.standing.step >= self.settings.steps
+
+    def _out_of_patience(self) -> bool:
+        waited = self.standing.evaluated - self.standing.best_step
+        return bool(self.settings.patience) and waited >= self.settings.patience * self.settings.evaluate_every
+
+    def _batches(self) -> Iterator[Batch]:
+        """All batches from where training stands, epoch after epoch; the standing follows."""
+        standing = self.standing
+        while True:
+            batches = epoch_batches(self.lengths, self.batching, self.settings.seed, standing.epoch)
+            for rows in batches[standing.batch :]:
+                standing.batch += 1
+                yield self._collate(rows)
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+
+    def _collate(self, rows: np.ndarray) -> Batch:
+        return collate([self.examples[row] for row in rows]).to(self.device)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.standing, self.optimiser.tensors())
+
+    def _restore(self) -> Standing:
+        standing, tensors, problems = self.checkpoints.latest()
+        for problem in problems:
+            self.progress.message(problem)
+        if standing is None:
+            return Standing()
+        self.optimiser.restore(tensors)
+        self.progress.message(f"going on from step {standing.step}")
+        return standing

@@ -1,0 +1,28 @@
+"""Task and model together: the one module that training wraps."""
+
+import torch
+from torch import nn
+
+from regard.layers.embeddings import TokenEmbedding
+from regard.models.model import Model, ModelSettings, build_model
+from regard.models.parts import Loss
+from regard.randomness import seed_for
+from regard.tasks.task import Batch, Task
+
+
+class Objective(nn.Module):
+    """A batch in, a loss out; what distributed training wraps."""
+
+    def __init__(self, task: Task, model: Model):
+        super().__init__()
+        self.task, self.model = task, model
+
+    def forward(self, batch: Batch) -> Loss:
+        return self.task.loss(self.model, batch)
+
+
+def build_objective(task: Task, settings: ModelSettings, seed: int) -> Objective:
+    """Fresh weights that are a function of the seed."""
+    torch.manual_seed(seed_for(seed, "weights"))
+    embedding = TokenEmbedding(task.vocabulary, settings.width)
+    return Objective(task, build_model(settings, embedding, task.head(embedding)))

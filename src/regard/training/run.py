@@ -1,0 +1,134 @@
+"""A whole run: vocabulary, weights, training, final scores; repeated on the same folder it goes on where it was."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from regard.data.batching import epoch_batches, padding
+from regard.data.corpus import Corpus, Row
+from regard.data.fields import TextField
+from regard.data.tokenisers import learn_tokeniser
+from regard.decoding.search import Search
+from regard.errors import RunError, StoppedError
+from regard.evaluation import evaluate, mean_loss, predict_rows
+from regard.recipe import Recipe
+from regard.runs import RunFolder
+from regard.tasks.generate import Generate
+from regard.tasks.task import Task, lengths_of
+from regard.training.loop import Evaluated, Loop, Outcome, Progress
+from regard.training.objective import Objective, build_objective
+from regard.training.signals import Signals, StopRequested
+
+SAMPLES = 6
+
+
+class Trained(NamedTuple):
+    """What a run ended with: scores on its test rows, or on dev rows where there are none."""
+
+    scores: dict[str, float]
+    baseline: dict[str, float]
+    signatures: dict[str, str]
+    reference_tokens: int
+    scored_on: str
+    seconds: float
+    steps: int
+    stopped_early: bool
+
+    def summary(self, folder: RunFolder) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return {"run": str(folder.path), **self._asdict()}
+
+
+def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
+    """One vocabulary for both sides and all tags, from the training rows alone."""
+    tags = sorted({row["tag"] for row in corpus.train if "tag" in row})
+    texts = (TextField.normalise(row[side]) for side in ("source", "target") for row in corpus.train)
+    return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
+
+
+def build_task(recipe: Recipe, field: TextField) -> Generate:
+    return Generate(recipe.task, field)
+
+
+def train_run(
+    recipe: Recipe, corpus: Corpus, field: TextField, folder: RunFolder, progress: Progress, device: torch.device
+) -> Trained:
+    """Train as the recipe says, in a folder that is new or holds this very run.
+
+    Raises:
+        RunError: the folder holds another run, or this one with other data.
+        StoppedError: a signal arrived; everything was saved and the same call goes on.
+        DivergedError: the loss was not finite; the state before it was saved.
+    """
+    with folder.lock():
+        if folder.exists():
+            _same_run(folder, recipe, corpus)
+        else:
+            folder.create(recipe, field, corpus.fingerprint)
+        task = build_task(recipe, field)
+        objective = build_objective(task, recipe.model, recipe.training.seed).to(device)
+        try:
+            outcome = _loop(recipe, corpus, task, objective, folder, progress).run()
+            folder.load_weights(objective.model)
+            with Signals() as signals:
+                return _final(recipe, corpus, task, objective, outcome, signals.check)
+        except StopRequested as stop:
+            hint = "everything was saved; repeat the same command to go on"
+            raise StoppedError(stop.number, f"stopped by {stop}", hint=hint) from None
+
+
+def _same_run(folder: RunFolder, recipe: Recipe, corpus: Corpus) -> None:
+    if folder.recipe() != recipe:
+        hint = "repeat the command that made it, or choose another --out"
+        raise RunError("the folder holds a run with other settings", where=str(folder.path), hint=hint)
+    if folder.fingerprint() != corpus.fingerprint:
+        hint = "put the data back as it was, or start a new run with another --out"
+        raise RunError("the data has changed since this run began", where=str(folder.path), hint=hint)
+
+
+def _loop(
+    recipe: Recipe, corpus: Corpus, task: Task, objective: Objective, folder: RunFolder, progress: Progress
+) -> Loop:
+    examples = [task.example(row) for row in corpus.train]
+    lengths = lengths_of(examples)
+    share = padding(lengths, epoch_batches(lengths, recipe.batching, recipe.training.seed, 0)).share
+    progress.message(f"batches of at most {recipe.batching.tokens} tokens a side, {share:.1%} of them padding")
+    return Loop(
+        objective=objective,
+        examples=examples,
+        settings=recipe.training,
+        batching=recipe.batching,
+        folder=folder.path,
+        evaluate=lambda check: _on_dev(task, objective, corpus.dev[: recipe.training.dev_rows], check),
+        save_best=lambda: folder.save_weights(objective.model),
+        progress=progress,
+    )
+
+
+def _on_dev(task: Task, objective: Objective, rows: Sequence[Row], check: Callable[[], None]) -> Evaluated:
+    """Loss and greedy answers on dev rows; a lower loss or a higher score decides, as the task says."""
+    examples = [task.example(row) for row in rows]
+    losses = mean_loss(task, objective.model, examples, check)
+    found = predict_rows(task, objective.model, [one.source for one in examples], Search(), check=check)
+    answers = [one.text for one in found]
+    values = task.score(answers, [row["target"] for row in rows]).values
+    deciding = -losses["loss"] if task.metric == "loss" else values[task.metric]
+    return Evaluated({f"dev_{name}": value for name, value in (losses | values).items()}, deciding, answers[:SAMPLES])
+
+
+def _final(
+    recipe: Recipe, corpus: Corpus, task: Task, objective: Objective, outcome: Outcome, check: Callable[[], None]
+) -> Trained:
+    objective.eval()
+    found = evaluate(task, objective.model, corpus.test or corpus.dev, recipe.search, check=check)
+    return Trained(
+        scores=found.scores.values,
+        baseline=found.baseline.values,
+        signatures=found.scores.signatures,
+        reference_tokens=found.scores.reference_tokens,
+        scored_on="test" if corpus.test else "dev",
+        seconds=round(outcome.standing.seconds, 1),
+        steps=outcome.standing.step,
+        stopped_early=outcome.stopped_early,
+    )

@@ -1,0 +1,77 @@
+"""Watching training: a live bar on a terminal, plain lines otherwise, nothing when quiet."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from regard.training.checkpoints import Standing
+from regard.training.loop import Evaluated
+
+EVERY_SECONDS = 10.0
+
+
+class Quiet:
+    """Sees nothing, says nothing."""
+
+    def __enter__(self) -> "Quiet":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
+        pass
+
+    def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        pass
+
+
+class Watcher:
+    """Tells of training on ``stream``; the smoothed loss and speed forget with a half-life of about 14 steps."""
+
+    def __init__(self, stream: TextIO = sys.stderr):
+        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
+        )
+        self.samples: list[tuple[str, str]] = []
+        self._task = self.bar.add_task("starting", total=None)
+        self._loss: float | None = None
+        self._speed = 0.0
+        self._told = time.monotonic()
+
+    def __enter__(self) -> "Watcher":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._speed = 0.95 * (self._speed or tokens_per_second) + 0.05 * tokens_per_second
+        told = f"loss {self._loss:.3f}  {self._speed:,.0f} tokens/s"
+        self.bar.update(self._task, total=steps, completed=standing.step, description=told)
+        if not self.console.is_terminal and time.monotonic() - self._told > EVERY_SECONDS:
+            self.message(f"step {standing.step}/{steps}  {told}")
+            self._told = time.monotonic()
+
+    def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None:
+        scores = "  ".join(f"{name.removeprefix('dev_')} {value:.2f}" for name, value in evaluated.scores.items())
+        self.message(f"step {standing.step}  dev: {scores}{'  (best so far)' if best else ''}")
+        for (source, reference), answer in zip(self.samples, evaluated.samples, strict=False):
+            mark = "=" if answer == reference else "x"
+            self.message(f"   {source}  ->  {answer}  {mark}")
+
+    def message(self, text: str) -> None:
+        self.console.print(text, markup=False)
