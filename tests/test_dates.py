@@ -110,7 +110,7 @@ def test_a_seed_gives_the_same_rows(corpus):
     assert again == corpus
     assert other.fingerprint != corpus.fingerprint
     assert [row["target"] for row in other.test] != [row["target"] for row in corpus.test]
-    assert corpus.test[0] == {"source": "?", "target": "?", "tag": "en_US"}
+    assert corpus.test[0] == {"source": "Monday, October 18, 1920", "target": "1920-10-18", "tag": "en_US"}
 
 
 def test_notes_say_what_is_real_and_what_is_not(corpus):
@@ -121,19 +121,21 @@ def test_notes_say_what_is_real_and_what_is_not(corpus):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("en-US", "en_US"), ("jp_JP", "ja_JP"), ("zh_Hanz_CN", "zh_Hans_CN"), ("../de", None), ("", None)]
+    ("wrong", "meant"), [("en-US", "en_US"), ("jp_JP", "ja_JP"), ("em_US", "en_US"), ("../de", None), ("", None)]
 )
 def test_unknown_locale(wrong, meant):
     for use in (lambda: forms(wrong), lambda: Dates(locales=("en_US", wrong)), lambda: write(APRIL, wrong, "d M y")):
-        with pytest.raises(SettingsError, match=f"no locale '{wrong}'") as caught:
+        with pytest.raises(SettingsError) as caught:
             use()
+        assert f"no locale '{wrong}'" in caught.value.message
         assert meant is None or caught.value.hint == f"did you mean '{meant}'?"
 
 
 @pytest.mark.parametrize("wrong", [{"locales": []}, {"train": 0}, {"test": 10_001}, {"dev": 0}, {"locale": ["en_US"]}])
 def test_settings_out_of_range(wrong):
-    with pytest.raises(SettingsError, match="local|train|test|dev"):
+    with pytest.raises(SettingsError) as caught:
         parse(Dates, wrong, "here")
+    assert f"'{next(iter(wrong))}'" in caught.value.message
 
 
 def test_no_torch():

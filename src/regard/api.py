@@ -1,13 +1,14 @@
 """``regard.train``: the same planner and the same folder as the command line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from regard.errors import RunError
 from regard.planning import Plan, Request, begin, plan
 from regard.predictor import Predictor, find_device, load
-from regard.reporting import write_report
+from regard.reporting import next_commands, write_report
 from regard.runs import RunFolder
 from regard.settings import override
 from regard.training.loop import Progress
@@ -17,73 +18,64 @@ from regard.training.watching import Quiet
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it is, what it scored, and its model."""
+    """A finished run: where it is, what it scored, its model, and commands to try."""
 
-    folder: RunFolder
+    path: Path
     trained: Trained
+    predictor: Predictor
+    next_commands: list[str]
 
     @property
     def scores(self) -> dict[str, float]:
         return self.trained.scores
 
-    def load(self, device: str = "auto") -> Predictor:
-        return load(self.folder.path, device)
+    @property
+    def metric(self) -> str:
+        return self.predictor.task.metric
+
+    def summary(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return {"run": str(self.path), **self.trained._asdict()}
 
 
 def train(
     *data: str | Path,
     out: str | Path | None = None,
-    dev: Sequence[str] = (),
-    test: Sequence[str] = (),
-    source: str | None = None,
-    target: str | None = None,
-    tag: str | None = None,
-    recipe: str | None = None,
-    data_folder: str | Path | None = None,
-    time_limit: str | None = None,
-    seed: int | None = None,
-    settings: Sequence[str] = (),
     device: str = "auto",
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
+    **asked: Any,
 ) -> Run:
     """Train on pairs, or as a named recipe says; the same call goes on with a run that was stopped.
 
     Args:
         data: pairs.tsv, .csv or .jsonl, or two line-aligned files; any of them .gz.
         out: the run folder, ``runs/NAME`` by default.
-        dev, test: files of the same form; without dev files some rows are held out.
-        source, target, tag: which columns, where the file does not say.
-        recipe: a named recipe or a YAML file, with ``data_folder`` for its data.
-        time_limit: "90s", "30m" or "2h".
-        settings: "path.to.setting=value".
+        device: auto, cpu or cuda.
+        progress: who watches; nobody by default.
         announce: called with the plan before training starts.
+        asked: see `regard.planning.Request`.
 
     Raises:
         RegardError: see regard.errors; what was refused leaves nothing behind.
     """
-    request = Request(
-        train=tuple(str(path) for path in data),
-        dev=tuple(dev),
-        test=tuple(test),
-        source=source,
-        target=target,
-        tag=tag,
-        recipe=recipe,
-        data=str(data_folder) if data_folder else None,
-        time_limit=time_limit,
-        seed=seed,
-        settings=tuple(settings),
-    )
-    folder = RunFolder(out or default_folder(request))
-    where = find_device(device)
-    planned = resume(folder, request) if folder.exists() else plan(request, where)
+    folder, planned = propose(*data, out=out, device=device, **asked)
     if announce:
         announce(planned)
+    where = find_device(device)
     trained = train_run(planned.recipe, planned.corpus, planned.field, folder, progress or Quiet(), where)
-    folder.save_summary(trained.summary(folder))
-    write_report(folder, planned.corpus, trained, where)
-    return Run(folder, trained)
+    predictor = load(folder.path, device)
+    write_report(predictor, planned.corpus, trained)
+    return Run(folder.path, trained, predictor, next_commands(folder, planned.corpus.dev[0]))
+
+
+def propose(
+    *data: str | Path, out: str | Path | None = None, device: str = "auto", **asked: Any
+) -> tuple[RunFolder, Plan]:
+    """What `train` would do, and where; nothing is written."""
+    request = Request(train=tuple(str(path) for path in data), **asked)
+    folder = RunFolder(out or default_folder(request))
+    return folder, resume(folder, request) if folder.exists() else plan(request, find_device(device))
 
 
 def default_folder(request: Request) -> Path:
@@ -104,9 +96,13 @@ def resume(folder: RunFolder, request: Request) -> Plan:
         hint = "repeat the command that made it, or choose another --out"
         raise RunError("the folder holds a run on other data", where=str(folder.path), hint=hint)
     settings = [*request.settings, *([f"training.seed={request.seed}"] if request.seed is not None else [])]
-    changed = [one for one in settings if not one.partition("=")[0].endswith("kind") and override(recipe, [one]) != recipe]
+    changed = [
+        one for one in settings if not one.partition("=")[0].endswith("kind") and override(recipe, [one]) != recipe
+    ]
     if changed:
         hint = "leave them out to go on as it began, or choose another --out"
-        raise RunError(f"this run began with other settings than {', '.join(changed)}", where=str(folder.path), hint=hint)
+        raise RunError(
+            f"this run began with other settings than {', '.join(changed)}", where=str(folder.path), hint=hint
+        )
     reasons = [("going on", f"with the recipe saved in {folder.recipe_file}")]
     return Plan(recipe, recipe.data.load(), folder.field(), reasons)

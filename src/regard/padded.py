@@ -2,7 +2,7 @@
 
 Axes, in whole words, as they appear in shapes such as ``Float[Tensor, "batch time width"]``:
 
-* ``batch``: source rows; ``beams``: hypotheses per source row; ``rows``: batch * beams, row r belongs to source r // beams
+* ``batch``: source rows; ``beams``: hypotheses per source row; ``rows``: batch * beams, row r is of source r // beams
 * ``time``: steps of a sequence; ``source`` and ``target``: the time axes of either side when both occur
 * ``queries`` and ``keys``: the two sides of an attention; ``heads``: attention heads
 * ``width``: features of a step; ``vocabulary``: scores over tokens

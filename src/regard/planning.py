@@ -37,7 +37,12 @@ WORTH_IT = 1.1
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; the rest is proposed."""
+    """What was asked for; the rest is proposed.
+
+    Files as for ``regard train``; ``source``, ``target`` and ``tag`` are columns, where the file does not say;
+    ``recipe`` is a name or a YAML file, ``data_folder`` the data of a named one; ``time_limit`` is like "90s", "30m" or
+    "2h"; ``settings`` are like "training.steps=500".
+    """
 
     train: Sequence[str] = ()
     dev: Sequence[str] = ()
@@ -45,8 +50,9 @@ class Request:
     source: str | None = None
     target: str | None = None
     tag: str | None = None
+    task: str | None = None
     recipe: str | None = None
-    data: str | None = None
+    data_folder: str | None = None
     time_limit: str | None = None
     seed: int | None = None
     settings: Sequence[str] = ()
@@ -103,7 +109,7 @@ def begin(request: Request) -> Recipe:
     if request.recipe and request.recipe.endswith((".yaml", ".yml")):
         return load_settings(Recipe, Path(request.recipe))
     if request.recipe:
-        return named_recipe(request.recipe, request.data)
+        return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
     files = Files(

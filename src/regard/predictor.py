@@ -80,11 +80,11 @@ class Predictor:
         answers = dict(zip(filled, found, strict=True))
         return [self._answer(row, answers.get(index)) for index, row in enumerate(normal)]
 
-    def stream(self, rows: Iterable[str | Row], **options: Any) -> Iterator[Answer]:
+    def stream(self, rows: Iterable[str | Row], *, prefix: str | None = None, **options: Any) -> Iterator[Answer]:
         """Answers in order, as soon as a chunk of rows is done; any number of rows in flat memory."""
         rows = iter(rows)
         while chunk := list(islice(rows, CHUNK)):
-            yield from self.predict(chunk, **options)
+            yield from self.predict(chunk, prefixes=[prefix] * len(chunk) if prefix else None, **options)
 
     def evaluate(self, rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any) -> Evaluation:
         """Scores on rows with "source" and "target", beside the trivial baseline."""

@@ -1,14 +1,92 @@
-"""The report a run ends with: its curve, scores, samples and what the model looked at, as one page."""
+"""What a run ends with: a page with its curve, scores, samples and what the model looked at; and a model card."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from regard.data.corpus import Corpus, Row
-from regard.inspection.report import Report, training_report
+from regard.files import write_whole
+from regard.inspection.report import Group, Report, Sample, training_report
 from regard.predictor import Answer, Predictor
 from regard.runs import RunFolder
 from regard.training.loop import read_journal
-from regard.training.run import SAMPLES, Trained
+from regard.training.run import Trained, answered_rows, spread
+
+MOST_GROUPED = 5000
+"""Rows answered again to score groups by themselves."""
+
+
+def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None:
+    """``report.html`` and ``README.md`` in the run folder."""
+    folder, journal = predictor.folder, read_journal(predictor.folder.metrics_file)
+    shown = spread(answered_rows(predictor.recipe, corpus))
+    answers = predictor.predict(shown)
+    report = Report(
+        title=f"{folder.path.name}: {predictor.recipe.model.describe()}",
+        summary={
+            "Steps": f"{trained.steps:,}",
+            "Training time": f"{trained.seconds:.0f} s",
+            "Training rows": f"{len(corpus.train):,}",
+            "Scored on": f"{len(corpus.test or corpus.dev):,} {trained.scored_on} rows",
+        },
+        data_note=" ".join(corpus.notes),
+        curve=journal,
+        scores=trained.scores,
+        baseline=trained.baseline,
+        signatures=trained.signatures,
+        groups=_by_tag(predictor, (corpus.test or corpus.dev)[:MOST_GROUPED]),
+        samples=[
+            _sample(row, answer, journal, index) for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
+        ],
+        attention=[answer.attention for answer in answers],
+        next_commands=next_commands(folder, corpus.dev[0]),
+    )
+    write_whole(folder.report_file, training_report(report).encode())
+    write_whole(folder.path / "README.md", _card(predictor, corpus, trained).encode())
+
+
+def next_commands(folder: RunFolder, row: Row) -> list[str]:
+    """What to try with a trained model."""
+    tag = f" --tag {row['tag']}" if "tag" in row else ""
+    quoted = row["source"].replace("'", "'\\''")
+    return [
+        f"echo '{quoted}' | regard predict {folder.path}{tag}",
+        f"regard inspect {folder.path} '{quoted}'{tag} --out attention.html",
+        f"regard config {folder.path}",
+    ]
+
+
+def _by_tag(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Group]:
+    """Exact match, rows and an example for every tag; nothing when rows have none."""
+    tagged = [row for row in rows if "tag" in row]
+    right: dict[str, list[bool]] = defaultdict(list)
+    for row, answer in zip(tagged, predictor.predict(tagged), strict=True):
+        right[row["tag"]].append(answer.text == row["target"])
+    examples = {row["tag"]: row["source"] for row in reversed(tagged)}
+    return {tag: Group(100 * sum(marks) / len(marks), len(marks), examples[tag]) for tag, marks in right.items()}
+
+
+def _sample(row: Row, answer: Answer, journal: list[dict[str, Any]], index: int) -> Sample:
+    history = [(line["step"], line["samples"][index]) for line in journal if index < len(line.get("samples", ()))]
+    sample = Sample(source=row["source"], reference=row["target"], prediction=answer.text, history=history)
+    return sample | {"tag": row["tag"]} if "tag" in row else sample
+
+
+def _card(predictor: Predictor, corpus: Corpus, trained: Trained) -> str:
+    scores = "\n".join(
+        f"| {name} | {score:.2f} | {trained.baseline[name]:.2f} | `{trained.signatures[name]}` |"
+        for name, score in trained.scores.items()
+    )
+    notes = "\n".join(f"* {note}" for note in corpus.notes)
+    return f"""# {predictor.folder.path.name}
+
+A model made by regard: {predictor.recipe.model.describe()}; {trained.steps:,} steps, {trained.seconds:.0f} seconds.
+
+{notes}
+
+| on {trained.scored_on} | model | copy source | signature |
+|---|---|---|---|
+{scores}
+
+`regard predict {predictor.folder.path} FILE` uses it; `recipe.yaml` holds every setting.
+"""

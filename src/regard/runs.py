@@ -22,7 +22,7 @@ from regard.settings import to_yaml
 
 
 class RunFolder:
-    """``recipe.yaml``, ``fields/``, ``model.safetensors``, ``metrics.jsonl``, ``checkpoints/``, ``summary.json``."""
+    """``recipe.yaml``, ``fields/``, ``model.safetensors``, ``metrics.jsonl``, ``checkpoints/``, ``report.html``."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -31,7 +31,6 @@ class RunFolder:
         self.data_file = self.path / "fields" / "data.json"
         self.weights_file = self.path / "model.safetensors"
         self.metrics_file = self.path / "metrics.jsonl"
-        self.summary_file = self.path / "summary.json"
         self.report_file = self.path / "report.html"
 
     def exists(self) -> bool:
@@ -84,9 +83,6 @@ class RunFolder:
             model.load_state_dict(tensors | _shared(model, tensors))
         except (safetensors.SafetensorError, RuntimeError) as error:
             raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file)) from None
-
-    def save_summary(self, summary: dict[str, Any]) -> None:
-        write_whole(self.summary_file, (json.dumps(summary, ensure_ascii=False, indent=1) + "\n").encode())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -109,8 +109,10 @@ def grow(growing: Growing, new: tuple[Tensor, ...], counts: Int[Tensor, "rows"])
     used, room = growing.used, growing.buffers[0].shape[-2]
     if room == 0:
         return Growing(new, lengths)
-    roomy = growing.buffers if used + steps <= room else tuple(
-        _enlarge(buffer, used, max(2 * room, used + steps)) for buffer in growing.buffers
+    roomy = (
+        growing.buffers
+        if used + steps <= room
+        else tuple(_enlarge(buffer, used, max(2 * room, used + steps)) for buffer in growing.buffers)
     )
     for buffer, chunk in zip(roomy, new, strict=True):
         _write(buffer, chunk, growing.lengths, used)

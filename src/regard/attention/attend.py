@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from regard.attention.scores import ScaledDot, Score
 from regard.attention.where import Full, Where
-from regard.randomness import keep_mask
+from regard.randomness import drop
 
 SHORT = 128 * 128
 """Queries x keys up to which the explicit product beats the fused kernel on a CPU (bf16, 4 heads: 3x at length 16)."""
@@ -51,7 +51,7 @@ def attend(
         out, why = _fused(folded, keys, values, keep), "fused: scaled dot product, long rows, no dropout"
     else:
         weights = _weights(score, folded, keys, keep)
-        out, why = _drop(weights, dropout) @ values, "explicit: short rows, dropout or a score that does not lift"
+        out, why = drop(weights, dropout) @ values, "explicit: short rows, dropout or a score that does not lift"
     return Attended(_unfold(out, beams), lambda: _unfold(_weights(score, folded, keys, keep), beams), why)
 
 
@@ -93,10 +93,3 @@ def _unfold(folded: Tensor, beams: int) -> Tensor:
     if beams == 1:
         return folded
     return folded.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)
-
-
-def _drop(weights: Tensor, dropout: float) -> Tensor:
-    if not dropout:
-        return weights
-    keep = keep_mask(weights.shape, dropout, weights.device)
-    return torch.where(keep, weights / (1 - dropout), 0)

@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """One head scored by v . tanh(W s + U h) (Bahdanau et al. 2015, arXiv 1409.0473); the keys U h are computed once."""
+    """One head scored by v . tanh(W s + U h), the keys U h computed once (Bahdanau et al. 2015, arXiv 1409.0473)."""
 
     def __init__(self, query_width: int, memory_width: int, width: int):
         super().__init__()

@@ -16,8 +16,19 @@ from regard.cli.evaluate import scoring_options
 @searches
 @answers
 def command(
-    one: str, other: str, data: tuple[str, ...], source: str | None, target: str | None, tag: str | None,
-    tokenize: str | None, lowercase: bool, device: str, as_json: bool, quiet: bool, debug: bool, **options: Any,
+    one: str,
+    other: str,
+    data: tuple[str, ...],
+    source: str | None,
+    target: str | None,
+    tag: str | None,
+    tokenize: str | None,
+    lowercase: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
 ) -> None:
     """Paired bootstrap over the rows of DATA: how likely is it that a difference this large comes from chance?"""
     from regard.data.corpus import read_rows
@@ -26,10 +37,9 @@ def command(
 
     rows = read_rows(data, source, target, tag)
     references = [row["target"] for row in rows]
-    answers_ = [[answer.text for answer in load(run, device).predict(rows, **options)] for run in (one, other)]
-    results = paired_bootstrap(
-        *answers_, references, tokenize=tokenize or bleu_tokenizer(references), lowercase=lowercase
-    )
+    first, second = ([answer.text for answer in load(run, device).predict(rows, **options)] for run in (one, other))
+    tokenizer = tokenize or bleu_tokenizer(references)
+    results = paired_bootstrap(first, second, references, tokenize=tokenizer, lowercase=lowercase)
     if as_json:
         emit({"runs": [one, other], "rows": len(rows), **{name: found._asdict() for name, found in results.items()}})
         return

@@ -27,8 +27,18 @@ def scoring_options(function: Any) -> Any:
 @searches
 @answers
 def command(
-    run: str, data: tuple[str, ...], source: str | None, target: str | None, tag: str | None, tokenize: str | None,
-    lowercase: bool, device: str, as_json: bool, quiet: bool, debug: bool, **options: Any,
+    run: str,
+    data: tuple[str, ...],
+    source: str | None,
+    target: str | None,
+    tag: str | None,
+    tokenize: str | None,
+    lowercase: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
 ) -> None:
     """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
     import time

@@ -17,8 +17,16 @@ from regard.cli.common import answers, emit, say, searches
 @searches
 @answers
 def command(
-    run: str, text: str, out: str, target: str | None, tag: str | None, device: str, as_json: bool, quiet: bool,
-    debug: bool, **options: Any,
+    run: str,
+    text: str,
+    out: str,
+    target: str | None,
+    tag: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
 ) -> None:
     """Every layer's and head's cross- and self-attention as one self-contained HTML page."""
     from regard.errors import InputError

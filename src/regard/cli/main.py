@@ -1,4 +1,4 @@
-"""The command line: one file per verb, each thin: parse, call, print. Nothing heavy is imported before a verb needs it."""
+"""The command line: one thin file per verb. Nothing heavy is imported before a verb needs it."""
 
 import importlib
 import json

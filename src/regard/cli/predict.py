@@ -17,7 +17,14 @@ from regard.cli.common import answers, emit, searches
 @searches
 @answers
 def command(
-    run: str, input_: str, tag: str | None, prefix: str | None, device: str, as_json: bool, quiet: bool, debug: bool,
+    run: str,
+    input_: str,
+    tag: str | None,
+    prefix: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
     **options: Any,
 ) -> None:
     """One line in, one line out, in order; a blank line stays blank."""

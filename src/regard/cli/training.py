@@ -1,15 +1,18 @@
 """What ``train`` and ``demo`` share: the plan, the bar, and how a run ends."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regard.cli.common import emit, say, score_lines
+
+if TYPE_CHECKING:
+    from regard.api import Run
 
 
 def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **request: Any) -> None:
     """Plan, tell the plan, train, and tell the scores beside the baseline's."""
     from regard import api
     from regard.planning import Plan
+    from regard.training.run import answered_rows, spread
     from regard.training.watching import Quiet, Watcher
 
     with Quiet() if quiet else Watcher() as progress:
@@ -17,19 +20,19 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
         def announce(plan: Plan) -> None:
             for label, reason in plan.reasons:
                 say(f"{label:>11}  {reason}", quiet)
-            progress.show([(row["source"], row["target"]) for row in plan.corpus.dev])
+            progress.show(spread(answered_rows(plan.recipe, plan.corpus)))
 
         if dry_run:
-            announce(api.propose(*data, **request))
+            announce(api.propose(*data, **request)[1])
             return
         run = api.train(*data, **request, progress=progress, announce=announce)
     if as_json:
-        emit(run.trained.summary(run.folder))
+        emit(run.summary())
     _tell(run, quiet)
 
 
-def _tell(run: Any, quiet: bool) -> None:
-    trained, path = run.trained, run.folder.path
+def _tell(run: "Run", quiet: bool) -> None:
+    trained = run.trained
     names = (f"on {trained.scored_on}", "copy source")
     for line in score_lines(trained.scores, trained.baseline, names):
         say(line, quiet)
@@ -37,6 +40,6 @@ def _tell(run: Any, quiet: bool) -> None:
     say(trained.signatures["bleu"], quiet)
     if trained.scores[run.metric] <= trained.baseline[run.metric]:
         say(f"This model is no better than copying the source ({run.metric}): more data or more steps?", quiet)
-    say(f"\nreport   {Path(path) / 'report.html'}", quiet)
+    say(f"\nreport   {run.path / 'report.html'}", quiet)
     for line in run.next_commands:
         say(f"try      {line}", quiet)

@@ -1,8 +1,8 @@
 """Dates as people write them in many locales and scripts, and the same dates in ISO 8601: the data of ``regard demo``.
 
-How a locale writes a date is real: the patterns, names and digits are those of the Unicode Common Locale Data Repository
-(CLDR), through Babel. Which dates are written is generated. The locale is the row's tag, for ``3/4/2025`` is the third of
-April in en_GB and the fourth of March in en_US.
+How a locale writes a date is real: patterns, names and digits are those of the Unicode Common Locale Data Repository
+(CLDR), through Babel. Which dates are written is generated. The locale is the row's tag, for ``3/4/2025`` is the third
+of April in en_GB and the fourth of March in en_US.
 
 All dates are of the Gregorian calendar, even where another one is common, as in Thailand, Iran, Nepal and Ethiopia.
 """
@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import cache
 from hashlib import blake2b
 from itertools import cycle, islice
 from typing import Literal
@@ -33,7 +33,7 @@ DEFAULT_LOCALES = tuple(
     hr_HR hu_HU ro_RO sq_AL tr_TR vi_VN id_ID sw_KE eu_ES ca_ES ga_IE ru_RU uk_UA bg_BG sr_RS kk_KZ mn_MN el_GR ar_EG
     fa_IR ur_PK he_IL hi_IN mr_IN ne_NP bn_BD pa_IN gu_IN ta_IN te_IN kn_IN ml_IN si_LK th_TH lo_LA km_KH my_MM ka_GE
     hy_AM am_ET zh_CN zh_TW ja_JP ko_KR
-    """.split()
+    """.split()  # noqa: SIM905 - a line for each would say no more
 )
 
 # Babel writes 0-9 everywhere, people do not. CLDR's name of a numbering system: Unicode's name of its digits.
@@ -105,12 +105,12 @@ class Dates(Settings):
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def forms(locale: str) -> tuple[str, ...]:
     """The CLDR date patterns of a locale that determine a date, such as ``"d MMMM y"``: its standard formats first.
 
-    Left out are patterns without a day, a month or a year in full, and those whose day and month could be taken for each
-    other: numbers in the other order than in another pattern of the locale, unless theirs is a standard format's order.
+    Left out are patterns without a day, a month or a year in full, and those whose day and month could be taken for
+    each other: another pattern of the locale has these numbers in the other order, and no standard format in this one.
 
     Raises:
         SettingsError: Babel does not know the locale.
@@ -133,7 +133,7 @@ def write(day: date, locale: str, form: str) -> str:
     return parse_pattern(form).apply(day, found).translate(_digits(found.default_numbering_system))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _find(locale: str) -> Locale:
     try:
         return Locale.parse(locale)
@@ -143,7 +143,7 @@ def _find(locale: str) -> Locale:
         raise SettingsError(f"no locale '{locale}' in Babel {babel.__version__}", where="locales", hint=hint) from None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digits(system: str) -> dict[int, int]:
     """From the code points of 0-9 to those of a numbering system; one that is not listed keeps 0-9."""
     zero = ord(unicodedata.lookup(f"{DIGITS.get(system, '')}DIGIT ZERO"))
@@ -152,7 +152,7 @@ def _digits(system: str) -> dict[int, int]:
 
 def _fields(form: str) -> dict[str, int]:
     """Letter and width of every field of a CLDR pattern, in order: ``{"d": 1, "M": 4, "y": 1}`` for ``"d MMMM y"``."""
-    return dict(value for kind, value in tokenize_pattern(form) if kind == "field")
+    return dict(value for _, value in tokenize_pattern(form) if isinstance(value, tuple))
 
 
 def _is_full(form: str) -> bool:

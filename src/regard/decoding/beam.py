@@ -8,9 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard import trees
-from regard.decoding.rules import Rule
 from regard.decoding.interface import NEVER, Decodable, Hypothesis, Tokens, advance_by_one, length_penalty
+from regard.decoding.rules import Rule
 from regard.trees import Nest
+
 
 class Candidates(NamedTuple):
     """Scores, and the tokens they belong to, of a few answers per row."""
@@ -57,7 +58,9 @@ def beam_search(
         open_ = open_._replace(scores=open_.scores.masked_fill(hopeless, NEVER))
         rows = parents.gather(1, chosen) + beam * torch.arange(batch, device=limits.device)[:, None]
         state = trees.select(state, rows.flatten())
-    return [_hypotheses(*row, ends.end) for row in zip(ended.scores.tolist(), ended.tokens[..., 1:].tolist(), strict=True)]
+    return [
+        _hypotheses(*row, ends.end) for row in zip(ended.scores.tolist(), ended.tokens[..., 1:].tolist(), strict=True)
+    ]
 
 
 def _opening(batch: int, beam: int, start: int, limits: Tensor) -> Candidates:

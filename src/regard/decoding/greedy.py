@@ -14,7 +14,7 @@ from regard.trees import Nest
 def greedy_search(
     model: Decodable, memory: Nest, limits: Int[Tensor, "batch"], ends: Tokens, rules: Sequence[Rule], alpha: float
 ) -> list[list[Hypothesis]]:
-    """One answer per row, of at most ``limits[row]`` tokens; ``rules`` decide what is allowed and when a row must end."""
+    """One answer per row, of at most ``limits[row]`` tokens; ``rules`` decide what is allowed and when a row ends."""
     state = model.start(memory, len(limits), room=int(limits.max()))
     tokens = limits.new_full((len(limits), 1), ends.start)
     total = torch.zeros(len(limits), device=limits.device)

@@ -24,7 +24,7 @@ class Decodable(Protocol):
 
 
 class Hypothesis(NamedTuple):
-    """Token ids up to the end token, which is left out, and the sum of their log-probabilities, normalised by length."""
+    """Token ids without the end token, and the sum of their log-probabilities, normalised by length."""
 
     tokens: list[int]
     score: float
@@ -46,5 +46,5 @@ def advance_by_one(
 
 
 def length_penalty(length: Tensor | int, alpha: float) -> Any:
-    """((5 + length) / 6) ** alpha, by which sums of log-probabilities are divided (Wu et al. 2016, 1609.08144, eq. 14)."""
+    """((5 + length) / 6) ** alpha, which divides sums of log-probabilities (Wu et al. 2016, 1609.08144, eq. 14)."""
     return ((5 + length) / 6) ** alpha

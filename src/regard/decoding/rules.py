@@ -14,6 +14,7 @@ from regard.padded import Padded
 
 Rule = Callable[[Float[Tensor, "rows vocabulary"], Int[Tensor, "rows length"]], Float[Tensor, "rows vocabulary"]]
 
+
 def forbid(*tokens: int) -> Rule:
     """Never choose these."""
 

@@ -39,7 +39,8 @@ def merge_words(pieces: Sequence[str]) -> list[Word]:
 
     A word begins at "▁". Special tokens are words of their own, and bytes are first decoded into characters. Text in
     scripts that write no spaces is one long run, so there every piece is a word; digits beside it stay together, and
-    combining and lengthening marks stay with what they modify.
+    combining and lengthening marks stay with what they modify. Punctuation after a digit stands alone, so that the
+    parts of "2024-01-05" can be looked at one by one.
     """
     words: list[Word] = []
     for fragment in _fragments(pieces):
@@ -61,7 +62,15 @@ def _begins_word(before: str, fragment: str) -> bool:
         return True
     if before == _SPACE or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
         return False
-    return _writes_no_spaces(before[-1]) or _writes_no_spaces(fragment[0])
+    if _writes_no_spaces(before[-1]) or _writes_no_spaces(fragment[0]):
+        return True
+    if _is_punctuation(fragment[0]):
+        return before[-1].isdigit()
+    return _is_punctuation(before[0])
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character).startswith("P")
 
 
 def _writes_no_spaces(character: str) -> bool:
@@ -136,9 +145,7 @@ class AttentionMaps:
             InputError: there is no such map.
         """
         weights = self._map(name)
-        queries, keys = (
-            _membership(merge_words(pieces), len(pieces)) for pieces in map(self._pieces, _sides(name))
-        )
+        queries, keys = (_membership(merge_words(pieces), len(pieces)) for pieces in map(self._pieces, _sides(name)))
         return (queries / queries.sum(1, keepdim=True)) @ weights @ keys.T
 
     def alignment(self) -> list[tuple[str, str]]:
@@ -169,11 +176,10 @@ class AttentionMaps:
         }
 
     def view(self) -> dict[str, Any]:
-        """What the attention page draws: maps in the model's order, the average first, weights in thousandths."""
-        names = sorted(self.maps, key=lambda name: name != AVERAGE)
+        """What the attention page draws, weights in thousandths."""
         return {
             "sides": {side: self._side(side) for side in ("source", "target", "written")},
-            "maps": [self._drawn(name) for name in names],
+            "maps": [self._drawn(name) for name in self.maps],
         }
 
     def to_html(self, title: str = "What the model looked at") -> str:
@@ -198,7 +204,9 @@ class AttentionMaps:
         return figure
 
     def _pieces(self, side: str) -> tuple[str, ...]:
-        return {"source": self.source, "target": self.target, "written": (START, *self.target)[: len(self.target)]}[side]
+        return {"source": self.source, "target": self.target, "written": (START, *self.target)[: len(self.target)]}[
+            side
+        ]
 
     def _map(self, name: str) -> Tensor:
         if name not in self.maps:

@@ -1,10 +1,9 @@
 """Dropout from bits drawn in bulk."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.randomness import keep_mask
+from regard.randomness import drop
 
 
 class Dropout(nn.Module):
@@ -15,6 +14,4 @@ class Dropout(nn.Module):
         self.drop = drop
 
     def forward(self, inputs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        if not self.training or not self.drop:
-            return inputs
-        return torch.where(keep_mask(inputs.shape, self.drop, inputs.device), inputs / (1 - self.drop), 0)
+        return drop(inputs, self.drop if self.training else 0.0)

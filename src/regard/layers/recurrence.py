@@ -31,7 +31,7 @@ class GRUCell(nn.Module):
 
 
 class LSTMCell(nn.Module):
-    """Long short-term memory with a forget gate that starts open (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
+    """Long short-term memory, the forget gate open at first (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
 
     gates, states = 4, 2
 
@@ -59,9 +59,7 @@ class Bidirectional(nn.Module):
     def __init__(self, cell: str, width: int, layers: int, dropout: float):
         super().__init__()
         between = dropout if layers > 1 else 0.0
-        self.network = FUSED[cell](
-            width, width // 2, layers, batch_first=True, bidirectional=True, dropout=between
-        )
+        self.network = FUSED[cell](width, width // 2, layers, batch_first=True, bidirectional=True, dropout=between)
 
     def forward(self, inputs: Padded) -> Padded:
         packed = pack_padded_sequence(inputs.values, inputs.lengths.cpu(), batch_first=True, enforce_sorted=False)

@@ -1,13 +1,14 @@
-"""Scores of written answers: pure functions of predictions and references, with the signature that makes them comparable."""
+"""Scores of written answers: pure functions of predictions and references, with signatures to compare them by."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
 
 
 class Scored(NamedTuple):
-    """A score from 0 to 100, how it was computed, and how many reference tokens it counts (the check against a paper)."""
+    """A score from 0 to 100, how it was computed, and how many reference tokens were counted, to check with a paper."""
 
     score: float
     signature: str
@@ -40,3 +41,37 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
     text = "".join(references[:1000])
     spaceless = sum("一" <= character <= "鿿" or "぀" <= character <= "ヿ" for character in text)
     return "zh" if 3 * spaceless > len(text) else "13a"
+
+
+class Comparison(NamedTuple):
+    """Two systems' scores on the same rows, and how often chance alone would make a difference this large."""
+
+    one: float
+    other: float
+    p_value: float
+    signature: str
+
+
+def paired_bootstrap(
+    one: Sequence[str],
+    other: Sequence[str],
+    references: Sequence[str],
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+    samples: int = 1000,
+) -> dict[str, Comparison]:
+    """BLEU and chrF of two systems under paired bootstrap resampling (Koehn 2004, W04-3250) by sacreBLEU."""
+    metrics = {
+        "BLEU": BLEU(tokenize=tokenize, lowercase=lowercase, force=True, references=[list(references)]),
+        "chrF2": CHRF(lowercase=lowercase, references=[list(references)]),
+    }
+    systems = [("one", list(one)), ("other", list(other))]
+    test = PairedTest(systems, metrics, references=None, test_type="bs", n_samples=samples)
+    signatures, scores = test()
+    return {
+        name.lower().rstrip("2"): Comparison(
+            scores[name][0].score, scores[name][1].score, scores[name][1].p_value, str(signatures[name])
+        )
+        for name in metrics
+    }

@@ -35,6 +35,6 @@ class TokenHead(nn.Module):
 
     def loss(self, decoded: Decoded, targets: Padded, memory: Memory) -> Loss:
         real = targets.mask
-        logits = F.linear(decoded.features[real], self.weight)
-        total, likelihood = smoothed_cross_entropy(logits, targets.values[real], self.smoothing)
-        return Loss(total, logits.shape[0], {"nll": likelihood})
+        features, answers = decoded.features[real], targets.values[real]
+        total, likelihood = smoothed_cross_entropy(features, self.weight, answers, self.smoothing)
+        return Loss(total, len(answers), {"nll": likelihood})

@@ -1,5 +1,6 @@
 """What a model is made of: the values that flow between encoder, decoder and head, and what each must do."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Float
@@ -21,7 +22,8 @@ class Decoded(NamedTuple):
     features: Float[Tensor, "rows time width"]
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """A sum and what to divide it by, over all micro-batches; ``parts`` are sums over the same count, for show."""
 
     total: Float[Tensor, ""]

@@ -74,8 +74,7 @@ class BahdanauDecoder(nn.Module):
     """Attend with the previous state, then step: c = attention(s', h), s = cell([y, c], s'), features of s, c and y.
 
     What depends on the embedded target alone is computed for all steps before the loop, what only features need, after.
-    The first state is a projection of the mean encoder state (Sennrich et al. 2017, arXiv 1703.04357), which any encoder
-    has.
+    The first state is a projection of the mean encoder state, which any encoder has (Sennrich et al. 2017, 1703.04357).
     """
 
     def __init__(self, part: RecurrentDecoderPart, width: int, dropout: float):
@@ -91,7 +90,9 @@ class BahdanauDecoder(nn.Module):
     def remember(self, encoded: Padded) -> RecurrentMemory:
         real = encoded.mask[..., None].to(encoded.values.dtype)
         mean = (encoded.values * real).sum(1) / encoded.lengths.clamp(min=1)[:, None]
-        return RecurrentMemory(self.cross_attention.remember(encoded.values), encoded.lengths, torch.tanh(self.first(mean)))
+        return RecurrentMemory(
+            self.cross_attention.remember(encoded.values), encoded.lengths, torch.tanh(self.first(mean))
+        )
 
     def start(self, memory: RecurrentMemory, rows: int, room: int) -> CellState:
         first: Tensor = trees.repeat(memory.first, rows // len(memory.first))

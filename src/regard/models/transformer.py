@@ -1,4 +1,4 @@
-"""The Transformer (Vaswani et al. 2017, arXiv 1706.03762) with the norm before each part (Xiong et al. 2020, 2002.04745)."""
+"""The Transformer (Vaswani et al. 2017, 1706.03762) with the norm before each part (Xiong et al. 2020, 2002.04745)."""
 
 from typing import Literal, NamedTuple, Self
 

@@ -54,9 +54,7 @@ class Generate:
         decoded, _ = model.advance(delayed(batch.target), memory, state)
         return model.head.loss(decoded, batch.target, memory)
 
-    def predict(
-        self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None
-    ) -> list[Prediction]:
+    def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
         memory = model.encode(source)
         found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix)
         return [self._prediction(row) for row in found]

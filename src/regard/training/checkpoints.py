@@ -61,7 +61,7 @@ class Checkpoints:
 
     def latest(self) -> tuple[Standing | None, dict[str, Tensor], list[str]]:
         """The newest checkpoint that is whole, and what was wrong with the newer ones."""
-        problems = []
+        problems: list[str] = []
         for step in reversed(self.steps()):
             try:
                 return *self._read(self.folder / f"{step:08d}"), problems

@@ -1,7 +1,7 @@
 """A whole run: vocabulary, weights, training, final scores; repeated on the same folder it goes on where it was."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -22,6 +22,8 @@ from regard.training.signals import Signals, StopRequested
 
 SAMPLES = 6
 
+T = TypeVar("T")
+
 
 class Trained(NamedTuple):
     """What a run ended with: scores on its test rows, or on dev rows where there are none."""
@@ -35,16 +37,22 @@ class Trained(NamedTuple):
     steps: int
     stopped_early: bool
 
-    def summary(self, folder: RunFolder) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        return {"run": str(folder.path), **self._asdict()}
-
 
 def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
     """One vocabulary for both sides and all tags, from the training rows alone."""
     tags = sorted({row["tag"] for row in corpus.train if "tag" in row})
     texts = (TextField.normalise(row[side]) for side in ("source", "target") for row in corpus.train)
     return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
+
+
+def answered_rows(recipe: Recipe, corpus: Corpus) -> list[Row]:
+    """The dev rows that are answered at each evaluation."""
+    return corpus.dev[: recipe.training.dev_rows]
+
+
+def spread(rows: Sequence[T]) -> list[T]:
+    """A few of the rows, evenly spread: what is shown while training and after."""
+    return list(rows[:: max(len(rows) // SAMPLES, 1)][:SAMPLES])
 
 
 def build_task(recipe: Recipe, field: TextField) -> Generate:
@@ -100,7 +108,7 @@ def _loop(
         settings=recipe.training,
         batching=recipe.batching,
         folder=folder.path,
-        evaluate=lambda check: _on_dev(task, objective, corpus.dev[: recipe.training.dev_rows], check),
+        evaluate=lambda check: _on_dev(task, objective, answered_rows(recipe, corpus), check),
         save_best=lambda: folder.save_weights(objective.model),
         progress=progress,
     )
@@ -114,7 +122,8 @@ def _on_dev(task: Task, objective: Objective, rows: Sequence[Row], check: Callab
     answers = [one.text for one in found]
     values = task.score(answers, [row["target"] for row in rows]).values
     deciding = -losses["loss"] if task.metric == "loss" else values[task.metric]
-    return Evaluated({f"dev_{name}": value for name, value in (losses | values).items()}, deciding, answers[:SAMPLES])
+    scores = {f"dev_{name}": value for name, value in (losses | values).items()}
+    return Evaluated(scores, deciding, spread(answers))
 
 
 def _final(

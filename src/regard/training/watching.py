@@ -2,12 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from regard.data.corpus import Row
 from regard.training.checkpoints import Standing
 from regard.training.loop import Evaluated
 
@@ -21,6 +23,9 @@ class Quiet:
         return self
 
     def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, rows: Sequence[Row]) -> None:
         pass
 
     def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
@@ -39,10 +44,15 @@ class Watcher:
     def __init__(self, stream: TextIO = sys.stderr):
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
         )
-        self.samples: list[tuple[str, str]] = []
+        self.samples: Sequence[Row] = ()
         self._task = self.bar.add_task("starting", total=None)
         self._loss: float | None = None
         self._speed = 0.0
@@ -57,6 +67,10 @@ class Watcher:
     ) -> None:
         self.bar.stop()
 
+    def show(self, rows: Sequence[Row]) -> None:
+        """The dev rows whose answers every evaluation brings."""
+        self.samples = rows
+
     def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._speed = 0.95 * (self._speed or tokens_per_second) + 0.05 * tokens_per_second
@@ -69,9 +83,9 @@ class Watcher:
     def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None:
         scores = "  ".join(f"{name.removeprefix('dev_')} {value:.2f}" for name, value in evaluated.scores.items())
         self.message(f"step {standing.step}  dev: {scores}{'  (best so far)' if best else ''}")
-        for (source, reference), answer in zip(self.samples, evaluated.samples, strict=False):
-            mark = "=" if answer == reference else "x"
-            self.message(f"   {source}  ->  {answer}  {mark}")
+        for row, answer in zip(self.samples, evaluated.samples, strict=False):
+            right = "right" if answer == row["target"] else f"should be {row['target']}"
+            self.message(f"    {row['source']}  ->  {answer}  ({right})")
 
     def message(self, text: str) -> None:
         self.console.print(text, markup=False)

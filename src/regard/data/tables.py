@@ -1,0 +1,525 @@
+"""Data files of any supported form as one table of text.
+
+========================  ==============================================================================================
+``.tsv``                  one row a line, cells between tabs; there is no quoting, a ``"`` is a character
+``.csv``                  RFC 4180
+``.jsonl`` ``.json``      one object a line; numbers, true and false are taken as they are written, null as an empty cell
+any other, ``.txt`` too   line n of one file belongs to line n of the others; one file alone is one column
+========================  ==============================================================================================
+
+Each may end in ``.gz``. Files are UTF-8, with or without a byte order mark, or UTF-16 with one. Only ``\\n`` ends a line,
+and one ``\\r`` before it is dropped. A bad row is dropped whole and counted, so that its neighbours never shift.
+"""
+
+import codecs
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regard.errors import DataError
+
+# What a column may be called, most telling name first, in lower case; these words make a first line a header.
+SOURCE_NAMES = tuple(
+    [
+        "source",
+        "src",
+        "input",
+        "question",
+        "sentence",
+        "text",
+        "review",
+        "document",
+        "article",
+        "content",
+        "源",
+        "原文",
+        "问题",
+        "文本",
+    ]
+)
+LABEL_NAMES = tuple(["label", "class", "category", "sentiment", "标签", "类别"])
+TARGET_NAMES = (
+    tuple(["target", "tgt", "trg", "output", "answer", "translation", "summary", "reference", "目标", "译文", "答案"])
+    + LABEL_NAMES
+)
+TAG_NAMES = tuple(["tag", "lang", "language", "locale", "target_language", "target_lang", "tgt_lang", "语言"])
+OTHER_NAMES = tuple(["id", "index", "score", "split", "domain", "license", "attribution", "comment", "date", "time"])
+LANGUAGES = frozenset(
+    [
+        "aa",
+        "ab",
+        "ae",
+        "af",
+        "ak",
+        "am",
+        "an",
+        "ar",
+        "as",
+        "av",
+        "ay",
+        "az",
+        "ba",
+        "be",
+        "bg",
+        "bh",
+        "bi",
+        "bm",
+        "bn",
+        "bo",
+        "br",
+        "bs",
+        "ca",
+        "ce",
+        "ch",
+        "co",
+        "cr",
+        "cs",
+        "cu",
+        "cv",
+        "cy",
+        "da",
+        "de",
+        "dv",
+        "dz",
+        "ee",
+        "el",
+        "en",
+        "eo",
+        "es",
+        "et",
+        "eu",
+        "fa",
+        "ff",
+        "fi",
+        "fj",
+        "fo",
+        "fr",
+        "fy",
+        "ga",
+        "gd",
+        "gl",
+        "gn",
+        "gu",
+        "gv",
+        "ha",
+        "he",
+        "hi",
+        "ho",
+        "hr",
+        "ht",
+        "hu",
+        "hy",
+        "hz",
+        "ia",
+        "ie",
+        "ig",
+        "ii",
+        "ik",
+        "io",
+        "is",
+        "it",
+        "iu",
+        "ja",
+        "jv",
+        "ka",
+        "kg",
+        "ki",
+        "kj",
+        "kk",
+        "kl",
+        "km",
+        "kn",
+        "ko",
+        "kr",
+        "ks",
+        "ku",
+        "kv",
+        "kw",
+        "ky",
+        "la",
+        "lb",
+        "lg",
+        "li",
+        "ln",
+        "lo",
+        "lt",
+        "lu",
+        "lv",
+        "mg",
+        "mh",
+        "mi",
+        "mk",
+        "ml",
+        "mn",
+        "mr",
+        "ms",
+        "mt",
+        "my",
+        "na",
+        "nb",
+        "nd",
+        "ne",
+        "ng",
+        "nl",
+        "nn",
+        "no",
+        "nr",
+        "nv",
+        "ny",
+        "oc",
+        "oj",
+        "om",
+        "or",
+        "os",
+        "pa",
+        "pi",
+        "pl",
+        "ps",
+        "pt",
+        "qu",
+        "rm",
+        "rn",
+        "ro",
+        "ru",
+        "rw",
+        "sa",
+        "sc",
+        "sd",
+        "se",
+        "sg",
+        "si",
+        "sk",
+        "sl",
+        "sm",
+        "sn",
+        "so",
+        "sq",
+        "sr",
+        "ss",
+        "st",
+        "su",
+        "sv",
+        "sw",
+        "ta",
+        "te",
+        "tg",
+        "th",
+        "ti",
+        "tk",
+        "tl",
+        "tn",
+        "to",
+        "tr",
+        "ts",
+        "tt",
+        "tw",
+        "ty",
+        "ug",
+        "uk",
+        "ur",
+        "uz",
+        "ve",
+        "vi",
+        "vo",
+        "wa",
+        "wo",
+        "xh",
+        "yi",
+        "yo",
+        "za",
+        "zh",
+        "zu",
+        "ara",
+        "ces",
+        "cmn",
+        "deu",
+        "eng",
+        "fra",
+        "hin",
+        "ind",
+        "ita",
+        "jpn",
+        "kor",
+        "nld",
+        "pol",
+        "por",
+        "rus",
+        "spa",
+        "tur",
+        "ukr",
+        "vie",
+        "yue",
+        "zho",
+    ]
+)
+
+BLANK = "blank line"
+_MOST_INFLATED, _MOST_BYTES = 200, 2**30
+_NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
+_TIME = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ]\d{1,2}:\d\d.*)?)?")
+_NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
+
+
+class Table(NamedTuple):
+    """Rows of cells, all of one width.
+
+    ``name`` is for messages. ``columns`` are named by the data if ``named``, and otherwise "1", "2", ...
+    ``dropped`` counts bad rows by reason.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    named: bool
+    rows: list[tuple[str, ...]]
+    dropped: Counter[str]
+
+    def column(self, name: str) -> list[str]:
+        place = self.columns.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_table(paths: Sequence[Path]) -> Table:
+    """One table from one file, or from several that are aligned line by line.
+
+    Raises:
+        DataError: a file is missing, empty, unreadable, not text or not of its form, or line counts differ.
+    """
+    forms = [_without_gz(path).suffix.lower() for path in paths]
+    tables = {".tsv": _from_tsv, ".csv": _from_csv, ".json": _from_json, ".jsonl": _from_json}
+    if len(paths) == 1 and forms[0] in tables:
+        return tables[forms[0]](paths[0], _lines(paths[0]))
+    if not tables.keys().isdisjoint(forms):
+        raise DataError(
+            f"{len(paths)} files, and at least one is a whole table of its own",
+            where=_name(paths),
+            hint="give one .tsv, .csv or .jsonl, or several files aligned line by line (train.en train.de)",
+        )
+    return _from_aligned(paths)
+
+
+def is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def is_time(cell: str) -> bool:
+    """A date that begins with its year, with or without day and hour."""
+    return _TIME.fullmatch(cell.strip()) is not None
+
+
+def is_language(name: str) -> bool:
+    """A language code, alone or with a script or region: ``en``, ``zh-Hans``, ``pt_BR``."""
+    return re.split("[-_]", name.strip().lower())[0] in LANGUAGES
+
+
+def _name(paths: Iterable[Path]) -> str:
+    return " + ".join(str(path) for path in paths)
+
+
+def _without_gz(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def _lines(path: Path) -> list[str]:
+    lines = _read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _read_text(path: Path) -> str:
+    data = _read_bytes(path)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        where, position = _locate(path, data[: error.start].decode(encoding))
+        raise DataError(
+            f"byte 0x{data[error.start]:02x} after {position} characters of this line is not {encoding.upper()}",
+            where=where,
+            hint="save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+        ) from None
+    if not text:
+        raise DataError("the file is empty", where=str(path), hint="give a file with one pair a line")
+    if "\0" in text:
+        where, position = _locate(path, text[: text.index("\0")])
+        hint = "this is no text file, or UTF-16 or UTF-32 without its byte order mark: save it as UTF-8"
+        raise DataError(f"a NUL byte after {position} characters of this line", where=where, hint=hint)
+    return text
+
+
+def _locate(path: Path, before: str) -> tuple[str, int]:
+    """The file and line, and the characters of that line, that ``before`` ends at."""
+    return f"{path}:{before.count(chr(10)) + 1}", len(before) - before.rfind("\n") - 1
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise DataError("no such file", where=str(path), hint=f"looked in {path.parent.resolve()}")
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "a device or pipe"
+            raise DataError(f"this is {found}, not a file", where=str(path), hint="name the data files themselves")
+        return _inflate(path) if path.suffix.lower() == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        hint = "fetch it or compress it again"
+        raise DataError(f"damaged or not gzip: {error}", where=str(path), hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint="check its permissions") from None
+
+
+def _inflate(path: Path) -> bytes:
+    most = max(_MOST_BYTES, _MOST_INFLATED * path.stat().st_size)
+    inflated = bytearray()
+    with gzip.open(path) as stream:
+        while piece := stream.read(2**20):
+            inflated += piece
+            if len(inflated) > most:
+                hint = "if it is meant to be so large, decompress it first"
+                raise DataError(f"inflates to more than {most:,} bytes", where=str(path), hint=hint)
+    return bytes(inflated)
+
+
+def _from_tsv(path: Path, lines: list[str]) -> Table:
+    return _from_cells(path, [line.split("\t") for line in lines])
+
+
+def _from_csv(path: Path, lines: list[str]) -> Table:
+    csv.field_size_limit(2**31 - 1)  # a cell may be long: what is too long is for the caller to say
+    reader = csv.reader((line + "\n" for line in lines), strict=True)
+    rows, begun = [], 1
+    try:
+        for row in reader:
+            rows.append(row)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"the row that begins here is not CSV: {error}",
+            where=f"{path}:{begun}",
+            hint='close every quote and write "" for a quote inside, or save as .tsv, where quotes are characters',
+        ) from None
+    return _from_cells(path, rows)
+
+
+def _from_cells(path: Path, cells: list[list[str]]) -> Table:
+    full = [tuple(row) for row in cells if len(row) > 1 or "".join(row).strip()]
+    width = Counter(map(len, full)).most_common(1)[0][0] if full else 0
+    if width < 2:
+        found = "one column: which is the other side?" if full else "nothing but blank lines"
+        hint = "the columns of a .tsv are parted by tabs, those of a .csv by commas"
+        raise DataError(found, where=str(path), hint=hint)
+    rows = [row for row in full if len(row) == width]
+    dropped = Counter({BLANK: len(cells) - len(full), "wrong number of columns": len(full) - len(rows)})
+    if _is_header(rows[0], rows[1:]):
+        return Table(str(path), tuple(cell.strip() for cell in rows[0]), True, rows[1:], +dropped)
+    return Table(str(path), _numbers(width), False, rows, +dropped)
+
+
+def _is_header(first: tuple[str, ...], others: list[tuple[str, ...]]) -> bool:
+    """Two known names that never recur below them, or a name above nothing but numbers or times."""
+    names = [cell.strip().lower() for cell in first]
+    if len(set(names)) < len(names):
+        return False
+    by_name = sum(map(_is_known, names)) >= 2 and not any(
+        name == cell.strip().lower() for row in others for name, cell in zip(names, row, strict=True)
+    )
+    return by_name or any(_names_figures(name, others, place) for place, name in enumerate(names))
+
+
+def _is_known(name: str) -> bool:
+    return name in SOURCE_NAMES + TARGET_NAMES + TAG_NAMES + OTHER_NAMES or is_language(name)
+
+
+def _names_figures(name: str, others: list[tuple[str, ...]], place: int) -> bool:
+    if len(others) < 3 or not name or is_number(name) or is_time(name):
+        return False
+    return all(is_number(row[place]) or is_time(row[place]) for row in others)
+
+
+def _numbers(width: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(1, width + 1))
+
+
+def _from_json(path: Path, lines: list[str]) -> Table:
+    columns: tuple[str, ...] = ()
+    rows, dropped = [], Counter[str]()
+    for line in lines:
+        try:
+            cells = _cells(line)
+            columns = columns or tuple(cells)
+            rows.append(tuple(cells[column] for column in columns))
+        except KeyError as missing:
+            dropped[f"no text under {missing}"] += 1
+        except ValueError as reason:
+            dropped[str(reason)] += 1
+    if not rows:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common(3))
+        hint = 'each line is one object with the same keys: {"source": "...", "target": "..."}'
+        raise DataError(f"no line can be used: {reasons}", where=str(path), hint=hint)
+    return Table(str(path), columns, True, rows, dropped)
+
+
+def _cells(line: str) -> dict[str, str]:
+    """The text cells of one JSON object; raises ValueError with the reason why a line is none."""
+    if not line.strip():
+        raise ValueError(BLANK)
+    try:
+        # Figures stay as written: "1.50" is not 1.5 to someone who reads it, and huge ones cost nothing.
+        row = json.loads(
+            line, parse_int=str, parse_float=str, parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+    except json.JSONDecodeError:
+        raise ValueError("not JSON") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    if len(row) == 1 and isinstance(nested := next(iter(row.values())), dict):
+        row = nested  # {"translation": {"en": ..., "de": ...}} is how Hugging Face writes a pair
+    cells = {key: _as_text(value) for key, value in row.items() if not isinstance(value, dict | list)}
+    if any(map(_NOT_TEXT.search, cells.values())):
+        raise ValueError("NUL or half a character")
+    if not cells:
+        raise ValueError("no text in the object")
+    return cells
+
+
+def _as_text(value: str | bool | None) -> str:
+    return value if isinstance(value, str) else {None: "", True: "true", False: "false"}[value]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key given twice")
+    return row
+
+
+def _from_aligned(paths: Sequence[Path]) -> Table:
+    files = [_lines(path) for path in paths]
+    if len({len(lines) for lines in files}) > 1:
+        counts = ", ".join(f"{path} has {len(lines):,}" for path, lines in zip(paths, files, strict=True))
+        hint = "line n of one file must belong to line n of the others; nothing was paired"
+        raise DataError(f"line counts differ: {counts}", where=_name(paths), hint=hint)
+    columns = _names_of_files(paths)
+    rows = list(zip(*files, strict=True))
+    return Table(_name(paths), columns or _numbers(len(paths)), bool(columns), rows, Counter())
+
+
+def _names_of_files(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What tells the files' names apart, seen from the end: en and de of train.en.txt and train.de.txt."""
+    parts = [_without_gz(path).name.split(".") for path in paths]
+    while len(paths) > 1 and all(parts) and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    names = tuple(part[-1] for part in parts if part)
+    return names if len(set(names)) == len(paths) else ()
