@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from regard.tasks.task import Example, collate, lengths_of
 from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
 from regard.training.precision import Precision, autocast, seconds_per_step
-from regard.training.run import build_task, learn_field
+from regard.runner import build_task, learn_field
 
 EPOCHS = 40
 EVALUATIONS = 20
@@ -92,8 +93,7 @@ def plan(request: Request, device: torch.device) -> Plan:
         for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
             recipe = _note(reasons, label, *proposal(recipe, examples))
         recipe = override(recipe, others)
-    fixed = [one.partition("=")[0] for one in others]
-    recipe = _measured(recipe, field, examples, device, limit, fixed, reasons)
+    recipe = override(_measured(recipe, field, examples, device, limit, reasons), others)
     return Plan(recipe, corpus, field, reasons)
 
 
@@ -176,25 +176,24 @@ def _measured(
     examples: Sequence[Example],
     device: torch.device,
     limit: float | None,
-    fixed: Sequence[str],
     reasons: list[tuple[str, str]],
 ) -> Recipe:
-    """Precision and, with a time limit, steps, by timing a few real steps with weights that are thrown away."""
+    """Precision where the recipe leaves it open, and steps for a time limit, by timing a few real steps."""
     step = _trial(recipe, field, examples, device)
-    times: dict[Precision, float] = {"bf16": seconds_per_step(lambda: step("bf16"), MEASURED_STEPS)}
-    times["fp32"] = seconds_per_step(lambda: step("fp32"), MEASURED_STEPS)
-    ratio = times["fp32"] / times["bf16"]
     precision = recipe.training.precision
-    if "training.precision" not in fixed:
+    wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]
+    times = {one: seconds_per_step(partial(step, one), MEASURED_STEPS) for one in wanted}
+    if precision == "measure":
+        ratio = times["fp32"] / times["bf16"]
         precision = "bf16" if ratio > WORTH_IT else "fp32"
-    reasons.append(("precision", f"{precision}: bf16 is {ratio:.1f} x as fast as fp32 here, measured"))
-    recipe = override(recipe, [f"training.precision={precision}"])
+        reasons.append(("precision", f"{precision}: bf16 is {ratio:.1f} x as fast as fp32 here, measured"))
+        recipe = override(recipe, [f"training.precision={precision}"])
     update = times[precision] * recipe.training.accumulate
-    if limit is not None and "training.steps" not in fixed:
+    if limit is not None:
         recipe = _with_steps(recipe, max(int(SHARE_FOR_STEPS * limit / update), 20))
         reasons.append(("limit", f"{recipe.training.steps:,} updates fit {limit / 60:.0f} min with their evaluations"))
-    expected = recipe.training.steps * update / SHARE_FOR_STEPS
-    reasons.append(("time", f"about {expected / 60:.0f} min at {update * 1000:.0f} ms an update"))
+    minutes = recipe.training.steps * update / SHARE_FOR_STEPS / 60
+    reasons.append(("time", f"about {minutes:.1f} min at {update * 1000:.0f} ms an update"))
     return recipe
 
 

@@ -43,6 +43,7 @@ for _tag, _pattern, _first in (
     ("float", rf"^{_NUMBER}$", [*"-+.0123456789"]),
 ):
     PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+PlainLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))  # 010 is ten, not eight
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -107,8 +108,11 @@ def _explain(kind: type[Settings], error: ValidationError, where: str) -> Settin
     name = ".".join(fields)
     if first["type"] == "extra_forbidden":
         return SettingsError(f"no setting '{name}'", where=where, hint=did_you_mean(fields[-1], known))
+    named = f"'{name}': " if name else ""
+    if first["type"] == "value_error":  # raised by a validator of ours, whose words say it all
+        return SettingsError(f"{named}{first['ctx']['error']}", where=where)
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-    return SettingsError(f"'{name}': {first['msg'].lower()}{found}", where=where)
+    return SettingsError(f"{named}{first['msg'].lower()}{found}", where=where)
 
 
 def _follow(kind: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
@@ -121,7 +125,7 @@ def _follow(kind: type[BaseModel], location: list[str]) -> tuple[list[str], list
             kinds = by_tag
             continue
         fields.append(name)
-        if name != location[-1] and kinds and name in kinds[0].model_fields:
+        if kinds and name in kinds[0].model_fields:
             kinds = _settings_in(kinds[0].model_fields[name].annotation)
     return fields, [name for one in kinds[:1] for name in one.model_fields]
 

@@ -120,7 +120,7 @@ def grow(growing: Growing, new: tuple[Tensor, ...], counts: Int[Tensor, "rows"])
 
 
 def _enlarge(buffer: Tensor, used: int, room: int) -> Tensor:
-    enlarged = buffer.new_zeros(*buffer.shape[:-2], room, buffer.shape[-1])
+    enlarged = buffer.new_empty(*buffer.shape[:-2], room, buffer.shape[-1])
     enlarged.narrow(-2, 0, used).copy_(buffer.narrow(-2, 0, used))
     return enlarged
 
@@ -130,6 +130,7 @@ def _write(buffer: Tensor, chunk: Tensor, starts: Tensor, used: int) -> None:
     if bool((starts == used).all()):
         buffer.narrow(-2, used, steps).copy_(chunk)
         return
+    buffer.narrow(-2, used, steps).zero_()  # rows that are behind must not find NaN there: 0 x NaN is NaN
     rows = torch.arange(len(starts), device=starts.device)[:, None]
     positions = starts[:, None] + torch.arange(steps, device=starts.device)
     buffer.movedim(-2, 1)[rows, positions] = chunk.movedim(-2, 1)

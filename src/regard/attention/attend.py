@@ -42,9 +42,8 @@ def attend(
     change ``out``.
     """
     score, where = score or ScaledDot(), where or Full()
-    rows, _, length, _ = queries.shape
-    beams = rows // keys.shape[0]
-    keep = _mask(where, at, keys.shape[-2], length, queries.device, beams)
+    beams = queries.shape[0] // keys.shape[0]
+    keep = _mask(where, at, queries, keys.shape[-2], beams)
     folded = _fold(queries, beams)
     plain = isinstance(score, ScaledDot) and not dropout
     if plain and folded.shape[-2] > 1 and folded.shape[-2] * keys.shape[-2] > SHORT:
@@ -69,17 +68,21 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, keep: Tensor | None) -
 
 
 def _mask(
-    where: Where, at: Tensor | None, keys: int, queries: int, device: torch.device, beams: int
+    where: Where, at: Tensor | None, queries: Tensor, keys: int, beams: int
 ) -> Bool[Tensor, "#batch 1 #queries keys"] | None:
-    """What `where` allows, with a head axis, and the rows that share a memory folded as the queries are."""
+    """What `where` allows, with a head axis, folded as the queries are."""
+    rows, _, length, _ = queries.shape
     if at is None:
-        at = torch.arange(keys - queries, keys, device=device)[None]
-    keep = where.keep(at, torch.arange(keys, device=device))
-    if keep is None:
-        return None
-    if beams > 1 and keep.shape[-2] > 1:
-        keep = keep.expand(-(-keep.shape[0] // beams) * beams, -1, -1).reshape(-1, beams * queries, keys)
-    return keep[:, None]
+        at = torch.arange(keys - length, keys, device=queries.device)[None]
+    keep = where.keep(at, torch.arange(keys, device=queries.device))
+    return None if keep is None else _fold_mask(keep, rows, length, beams)[:, None]
+
+
+def _fold_mask(keep: Tensor, rows: int, length: int, beams: int) -> Tensor:
+    """What each row may see, side by side for the rows that share a memory; or what all rows of a memory may see."""
+    if beams > 1 and len(keep) == rows:
+        return keep.expand(-1, length, -1).unflatten(0, (-1, beams)).flatten(1, 2)
+    return keep if beams == 1 or keep.shape[1] == 1 else keep.repeat(1, beams, 1)
 
 
 def _fold(queries: Tensor, beams: int) -> Tensor:

@@ -15,7 +15,7 @@ def command(run: str, data_folder: str | None, as_json: bool, quiet: bool, debug
     """RUN is a run folder, the name of a recipe, or a YAML file. Every setting can be given to train with --set."""
     from regard.recipe import Recipe
     from regard.recipes import named_recipe
-    from regard.runs import RunFolder
+    from regard.run_folder import RunFolder
     from regard.settings import load, to_yaml
 
     if Path(run).is_dir():

@@ -12,7 +12,7 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
     """Plan, tell the plan, train, and tell the scores beside the baseline's."""
     from regard import api
     from regard.planning import Plan
-    from regard.training.run import answered_rows, spread
+    from regard.runner import answered_rows, spread
     from regard.training.watching import Quiet, Watcher
 
     with Quiet() if quiet else Watcher() as progress:

@@ -1,7 +1,7 @@
 """Subword vocabularies: sentencepiece with byte fallback, so no character is unknown."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -21,7 +21,7 @@ class Vocabulary(Settings):
     """What to learn."""
 
     size: int = Field(default=8000, ge=300, description="pieces, bytes and tags included")
-    split_digits: bool = Field(default=False, description="every digit a piece of its own")
+    split_digits: bool = Field(default=False, description="every digit of every script a piece of its own")
 
 
 class Tokeniser:
@@ -72,7 +72,7 @@ def load_tokeniser(path: Path) -> Tokeniser:
         raise RunError(f"not a sentencepiece model: {error}", where=str(path)) from None
 
 
-def learn_tokeniser(texts: Iterable[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:
+def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:
     """A unigram vocabulary of at most ``settings.size`` pieces (Kudo 2018, arXiv 1804.10959), the same every time.
 
     Small data gets as many pieces as it supports. Text is kept as it is written: no width or case folding.
@@ -81,6 +81,7 @@ def learn_tokeniser(texts: Iterable[str], settings: Vocabulary, tags: Sequence[s
         DataError: there is no text to learn from.
     """
     serialised = io.BytesIO()
+    characters = set().union(*texts)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
@@ -89,9 +90,9 @@ def learn_tokeniser(texts: Iterable[str], settings: Vocabulary, tags: Sequence[s
             vocab_size=settings.size,
             hard_vocab_limit=False,
             byte_fallback=True,
-            character_coverage=0.9999,
+            character_coverage=1.0 if len(characters) < settings.size / 2 else 0.9995,
             normalization_rule_name="identity",
-            split_digits=settings.split_digits,
+            user_defined_symbols=sorted(filter(str.isdecimal, characters)) if settings.split_digits else [],
             max_sentencepiece_length=LONGEST_PIECE,
             max_sentence_length=1 << 20,
             control_symbols=[_control_token(tag) for tag in tags],

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regard import trees
 from regard.decoding.interface import NEVER, Decodable, Hypothesis, Tokens, advance_by_one, length_penalty
-from regard.decoding.rules import Rule
+from regard.decoding.rules import Rule, apply
 from regard.trees import Nest
 
 
@@ -47,8 +47,7 @@ def beam_search(
     bound = length_penalty(limits, alpha)[:, None]
     while bool((open_.scores > NEVER).any()):
         log_probs, state = advance_by_one(model, open_.tokens[..., -1].flatten(), memory, state)
-        for rule in rules:
-            log_probs = rule(log_probs, open_.tokens[..., 1:].flatten(0, 1))
+        log_probs = apply(rules, log_probs, open_.tokens[..., 1:].flatten(0, 1), ends.end)
         extended, parents = _extend(open_, log_probs.unflatten(0, (batch, beam)))
         is_end = extended.tokens[..., -1] == ends.end
         penalty = length_penalty(extended.tokens.shape[2] - 1, alpha)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from regard.decoding.interface import Decodable, Hypothesis, Tokens, advance_by_one, length_penalty
-from regard.decoding.rules import Rule
+from regard.decoding.rules import Rule, apply
 from regard.trees import Nest
 
 
@@ -21,8 +21,7 @@ def greedy_search(
     done = torch.zeros_like(limits, dtype=torch.bool)
     while not bool(done.all()):
         log_probs, state = advance_by_one(model, tokens[:, -1], memory, state)
-        for rule in rules:
-            log_probs = rule(log_probs, tokens[:, 1:])
+        log_probs = apply(rules, log_probs, tokens[:, 1:], ends.end)
         best, chosen = log_probs.max(dim=-1)
         total = total + best.masked_fill(done, 0)
         tokens = torch.cat([tokens, chosen.masked_fill(done, ends.end)[:, None]], dim=1)

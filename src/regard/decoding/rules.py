@@ -3,7 +3,7 @@
 A rule sees the tokens chosen so far, ``(rows, length)``, and forbids by setting log-probabilities to -inf.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,16 @@ from regard.decoding.interface import NEVER
 from regard.padded import Padded
 
 Rule = Callable[[Float[Tensor, "rows vocabulary"], Int[Tensor, "rows length"]], Float[Tensor, "rows vocabulary"]]
+
+
+def apply(
+    rules: Sequence[Rule], log_probs: Float[Tensor, "rows vocabulary"], chosen: Int[Tensor, "rows length"], end: int
+) -> Float[Tensor, "rows vocabulary"]:
+    """All rules in order, later ones overruling earlier ones; a row that they leave nothing ends."""
+    allowed = log_probs
+    for rule in rules:
+        allowed = rule(allowed, chosen)
+    return _force(allowed, allowed.amax(-1) == NEVER, chosen.new_full((len(chosen),), end), log_probs)
 
 
 def forbid(*tokens: int) -> Rule:
@@ -37,7 +47,7 @@ def maximum_length(limits: Int[Tensor, "rows"], end: int) -> Rule:
     """The end, whatever its probability, as a row's token number ``limits[row]``."""
 
     def rule(log_probs: Tensor, chosen: Tensor) -> Tensor:
-        return _force(log_probs, chosen.shape[1] + 1 >= limits, torch.full_like(limits, end), keep_score=True)
+        return _force(log_probs, chosen.shape[1] + 1 >= limits, torch.full_like(limits, end), log_probs)
 
     return rule
 
@@ -49,7 +59,7 @@ def forced_prefix(prefix: Padded) -> Rule:
         step = chosen.shape[1]
         if step >= prefix.values.shape[1]:
             return log_probs
-        return _force(log_probs, step < prefix.lengths, prefix.values[:, step], keep_score=False)
+        return _force(log_probs, step < prefix.lengths, prefix.values[:, step], torch.zeros_like(log_probs))
 
     return rule
 
@@ -69,8 +79,9 @@ def no_repeat_ngram(size: int) -> Rule:
     return rule
 
 
-def _force(log_probs: Tensor, rows: Tensor, tokens: Tensor, *, keep_score: bool) -> Tensor:
-    """In the given rows nothing but the token of that row."""
-    score = log_probs.gather(1, tokens[:, None]) if keep_score else torch.zeros_like(log_probs[:, :1])
-    forced = torch.full_like(log_probs, NEVER).scatter(1, tokens[:, None], score)
+def _force(log_probs: Tensor, rows: Tensor, tokens: Tensor, scores: Tensor) -> Tensor:
+    """In the given rows nothing but the token of that row, at its score."""
+    if not bool(rows.any()):  # nearly always: saves a pass over the vocabulary
+        return log_probs
+    forced = torch.full_like(log_probs, NEVER).scatter(1, tokens[:, None], scores.gather(1, tokens[:, None]))
     return torch.where(rows[:, None], forced, log_probs)

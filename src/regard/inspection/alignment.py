@@ -4,7 +4,7 @@ import importlib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # Kana and Han, Thai and Lao, Tibetan, Myanmar, Khmer
 _UNSPACED = re.compile("[\u3005-\u3007\u3040-\u30ff\uff66-\uff9f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
                        "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # fmt: skip
+_FONTS = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "Noto Sans Arabic", "Noto Sans Thai")
 _THOUSAND = 1000
 
 
@@ -105,13 +106,13 @@ def _membership(words: Sequence[Word], pieces: int) -> Float[Tensor, "words piec
 class AttentionMaps:
     """What a model looked at while it read one source and wrote one target; made by `AttentionMaps.of`.
 
-    Row i of a decoder's map belongs to the step that wrote ``target[i]``. The keys of its self-attention are what it
-    had read by then: "<s>", then the target one step late.
+    ``maps`` holds (heads, queries, keys) by name. Row i of a decoder's map belongs to the step that wrote
+    ``target[i]``; the keys of its self-attention are what it had read by then: "<s>", then the target one step late.
     """
 
     source: tuple[str, ...]
     target: tuple[str, ...]
-    maps: dict[str, Float[Tensor, "heads queries keys"]]
+    maps: dict[str, Tensor]
 
     @classmethod
     def of(cls, source: Sequence[str], target: Sequence[str], maps: Mapping[str, Tensor]) -> "AttentionMaps":
@@ -126,12 +127,12 @@ class AttentionMaps:
             InputError: a map's shape is not (heads, queries, keys) of these pieces.
         """
         kept = {name: weights.detach().float().cpu() for name, weights in maps.items()}
+        made = cls(tuple(source), tuple(target), kept)
+        for name, weights in kept.items():
+            made._check(name, weights)
         cross = [weights for name, weights in kept.items() if name.endswith("/cross")]
         average = {AVERAGE: torch.cat(cross).mean(0, keepdim=True)} if cross else {}
-        made = cls(tuple(source), tuple(target), kept | average)
-        for name, weights in made.maps.items():
-            made._check(name, weights)
-        return made
+        return replace(made, maps=kept | average)
 
     @property
     def words(self) -> dict[str, list[Word]]:
@@ -166,7 +167,7 @@ class AttentionMaps:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, as ``regard inspect --json`` prints it; words are [text, places of pieces], weights have 4 decimals."""
+        """What ``regard inspect --json`` prints: words as [text, places of pieces], weights to 4 decimals."""
         return {
             "source": list(self.source),
             "target": list(self.target),
@@ -193,20 +194,21 @@ class AttentionMaps:
             InputError: there is no cross-attention, or matplotlib is not installed.
         """
         weights = self.word_map(AVERAGE)[0]
-        labels = {side: [word.text for word in words] for side, words in self.words.items()}
-        figure = _matplotlib_figure().Figure(figsize=(2 + 0.4 * weights.shape[1], 2 + 0.3 * weights.shape[0]))
-        axes = figure.add_subplot()
+        sources, targets = ([word.text for word in self.words[side]] for side in ("source", "target"))
+        matplotlib = _matplotlib()
+        installed = set(matplotlib.font_manager.get_font_names())
+        fonts = ["DejaVu Sans", *(name for name in _FONTS if name in installed)]
+        inches = 2 + 0.4 * len(sources), 2 + 0.3 * len(targets)
+        figure = matplotlib.figure.Figure(figsize=inches, layout="constrained")
+        axes = figure.add_subplot(xlabel="source", ylabel="target")
         axes.imshow(weights.numpy(), cmap="Blues", vmin=0, aspect="auto")
-        axes.set_xticks(range(weights.shape[1]), labels["source"], rotation=90)
-        axes.set_yticks(range(weights.shape[0]), labels["target"])
-        axes.set(xlabel="source", ylabel="target")
-        figure.set_layout_engine("constrained")
+        axes.set_xticks(range(len(sources)), sources, rotation=90, fontfamily=fonts)
+        axes.set_yticks(range(len(targets)), targets, fontfamily=fonts)
         return figure
 
     def _pieces(self, side: str) -> tuple[str, ...]:
-        return {"source": self.source, "target": self.target, "written": (START, *self.target)[: len(self.target)]}[
-            side
-        ]
+        written = (START, *self.target)[: len(self.target)]
+        return {"source": self.source, "target": self.target, "written": written}[side]
 
     def _map(self, name: str) -> Tensor:
         if name not in self.maps:
@@ -244,8 +246,9 @@ def _sides(name: str) -> tuple[str, str]:
     return "target", "source" if name == AVERAGE or name.endswith("/cross") else "written"
 
 
-def _matplotlib_figure() -> Any:
+def _matplotlib() -> Any:
     try:
-        return importlib.import_module("matplotlib.figure")
+        importlib.import_module("matplotlib.figure")
+        return importlib.import_module("matplotlib")
     except ImportError:
         raise InputError("plots need matplotlib, which is not installed", hint="pip install 'regard[plots]'") from None

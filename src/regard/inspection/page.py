@@ -24,8 +24,9 @@ def attention_page(maps: Sequence[Viewable], title: str) -> str:
 
 
 def attention_viewer(maps: Sequence[Viewable]) -> str:
-    """The interactive part of a page. A page holds one: its script looks for the element by its id."""
-    return fill(template("attention"), data=embed([one.view() for one in maps]))
+    """The interactive part of a page, at most one in each; empty if there are no maps to look at."""
+    views = [view for view in (one.view() for one in maps) if view["maps"]]
+    return fill(template("attention"), data=embed(views)) if views else ""
 
 
 def page(title: str, body: str) -> str:

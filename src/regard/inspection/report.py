@@ -10,7 +10,7 @@ from regard.inspection.page import Viewable, attention_viewer, both, fill, page,
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT, LEFT, MARGIN, TOP, BOTTOM = 560, 300, 52, 16, 32, 46
+WIDTH, HEIGHT, LEFT, MARGIN, TOP, BOTTOM = 440, 270, 52, 20, 32, 46
 METRICS = {"bleu": ("BLEU", "BLEU"), "chrf": ("chrF", "chrF"), "exact_match": ("exact match", "完全匹配")}
 
 
@@ -18,7 +18,7 @@ class Group(NamedTuple):
     """How one part of the test rows, such as a language, was answered; ``note`` is its script or an example."""
 
     score: float
-    count: int
+    rows: int
     note: str = ""
 
 
@@ -63,9 +63,7 @@ def training_report(report: Report) -> str:
         _section("Learning", "学习过程", _charts(report)),
         _section("Scores by group", "分组得分", _groups(report.groups)),
         _section("Answers", "回答示例", _cards(map(_sample, report.samples))),
-        _section(
-            "What the model looked at", "模型看了哪里", attention_viewer(report.attention) if report.attention else ""
-        ),
+        _section("What the model looked at", "模型看了哪里", attention_viewer(report.attention)),
         _section("Try next", "接下来试试", "".join(f"<pre>{html.escape(line)}</pre>" for line in report.next_commands)),
     ]
     return page(report.title, fill(template("report"), sections="\n".join(filter(None, sections))))
@@ -116,20 +114,18 @@ def _bar(*values: float | None) -> str:
 
 def _groups(groups: Mapping[str, Group]) -> str:
     """Every group as a bar, the best first."""
-    ordered = sorted(groups.items(), key=lambda item: (-item[1].score, item[0]))
+    ordered = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
     items = (
-        f"<li>{_text(name, tag='b')}{_bar(group.score)}<span class='value'>{group.score:.1f}</span>"
-        f"<small><bdi>{html.escape(group.note)}</bdi> · n = {group.count}</small></li>"
-        for name, group in ordered
+        f"<li>{_text(name, tag='b')}{_bar(score)}<span class='value'>{score:.1f}</span>"
+        f"<small><bdi>{html.escape(note)}</bdi> n={rows}</small></li>"
+        for name, (score, rows, note) in ordered
     )
     return f'<ol class="card groups">{"".join(items)}</ol>' if groups else ""
 
 
 def _sample(sample: Sample) -> str:
     right = sample["prediction"] == sample["reference"]
-    verdict = (
-        _verdict("right", "✓ as expected", "✓ 正确") if right else _verdict("wrong", "✗ expected otherwise", "✗ 有出入")
-    )
+    verdict = _verdict("right", "✓ as expected", "✓ 正确") if right else _verdict("wrong", "✗ differs", "✗ 不同")
     tag = _text(sample["tag"], "tag") if "tag" in sample else ""
     expected = "" if right else f'<p class="soft">{both("expected", "应为")} {_text(sample["reference"])}</p>'
     answer = _text(sample["prediction"], "answer", "p")
@@ -143,7 +139,7 @@ def _verdict(kind: str, english: str, chinese: str) -> str:
 
 def _history(history: Sequence[tuple[int, str]]) -> str:
     steps = "".join(f"<li><span>{step}</span>{_text(prediction)}</li>" for step, prediction in history)
-    heading = both("step by step", "逐步学会")
+    heading = both("how it learnt this", "学习的过程")
     return f'<details><summary>{heading}</summary><ol class="history">{steps}</ol></details>' if history else ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Training(Settings):
     keep: int = Field(default=2, ge=1, description="checkpoints on disk, beside the best weights")
     patience: int = Field(default=0, ge=0, description="evaluations without a better score before stopping; 0: never")
     dev_rows: int = Field(default=500, ge=1, description="dev rows that are translated at each evaluation")
-    precision: Precision = "fp32"
+    precision: Precision | Literal["measure"] = Field(default="measure", description="measure: planning decides")
     optimisation: Optimisation = Optimisation()
 
 

@@ -13,7 +13,7 @@ from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
 from regard.evaluation import evaluate, mean_loss, predict_rows
 from regard.recipe import Recipe
-from regard.runs import RunFolder
+from regard.run_folder import RunFolder
 from regard.tasks.generate import Generate
 from regard.tasks.task import Task, lengths_of
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
@@ -41,7 +41,7 @@ class Trained(NamedTuple):
 def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
     """One vocabulary for both sides and all tags, from the training rows alone."""
     tags = sorted({row["tag"] for row in corpus.train if "tag" in row})
-    texts = (TextField.normalise(row[side]) for side in ("source", "target") for row in corpus.train)
+    texts = [TextField.normalise(row[side]) for side in ("source", "target") for row in corpus.train]
     return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
 
 
