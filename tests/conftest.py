@@ -1,4 +1,4 @@
-"""Shapes are checked at run time in tests, and nothing prints colours or starts more threads than it needs."""
+"""Shapes are checked at run time in tests, and tiny tensors need one thread."""
 
 from jaxtyping import install_import_hook
 
@@ -10,5 +10,5 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

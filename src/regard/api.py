@@ -10,9 +10,9 @@ from regard.planning import Plan, Request, begin, plan
 from regard.predictor import Predictor, find_device, load
 from regard.reporting import next_commands, write_report
 from regard.run_folder import RunFolder
+from regard.runner import Trained, train_run
 from regard.settings import override
 from regard.training.loop import Progress
-from regard.runner import Trained, train_run
 from regard.training.watching import Quiet
 
 

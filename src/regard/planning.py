@@ -14,17 +14,19 @@ import torch
 from regard.data.batching import Batching, epoch_batches, padding
 from regard.data.corpus import Corpus, Files
 from regard.data.fields import TextField
+from regard.data.recognition import recognise
+from regard.data.tables import read_table
 from regard.data.tokenisers import Vocabulary
 from regard.errors import InputError, SettingsError
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
+from regard.runner import build_task, learn_field
 from regard.settings import load as load_settings
 from regard.settings import override
 from regard.tasks.task import Example, collate, lengths_of
 from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
 from regard.training.precision import Precision, autocast, seconds_per_step
-from regard.runner import build_task, learn_field
 
 EPOCHS = 40
 EVALUATIONS = 20
@@ -112,6 +114,10 @@ def begin(request: Request) -> Recipe:
         return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
+    verb = request.task or recognise(read_table([Path(path) for path in request.train]))
+    if verb != "generate":
+        hint = "--task generate trains on it as pairs all the same"
+        raise InputError(f"this looks like data to {verb}, a verb that comes later", where=request.train[0], hint=hint)
     files = Files(
         train=tuple(request.train),
         dev=tuple(request.dev),

@@ -18,11 +18,11 @@ from regard.evaluation import Evaluation, evaluate, predict_rows
 from regard.inspection.alignment import AttentionMaps
 from regard.padded import pad
 from regard.run_folder import RunFolder
+from regard.runner import build_task
 from regard.settings import parse
 from regard.tasks.generate import delayed
 from regard.tasks.task import Prediction, Scoring
 from regard.training.objective import build_objective
-from regard.runner import build_task
 
 CHUNK = 1024
 """Lines of a stream that are sorted by length and decoded together."""

@@ -9,8 +9,8 @@ from regard.files import write_whole
 from regard.inspection.report import Group, Report, Sample, training_report
 from regard.predictor import Answer, Predictor
 from regard.run_folder import RunFolder
-from regard.training.loop import read_journal
 from regard.runner import Trained, answered_rows, spread
+from regard.training.loop import read_journal
 
 MOST_GROUPED = 5000
 """Rows answered again to score groups by themselves."""

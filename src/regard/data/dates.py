@@ -21,7 +21,7 @@ from babel import Locale, UnknownLocaleError, localedata
 from babel.dates import parse_pattern, tokenize_pattern
 from pydantic import Field, field_validator
 
-from regard.data.corpus import Corpus, Row
+from regard.data.corpus import Corpus, Row, fingerprint
 from regard.errors import SettingsError, did_you_mean
 from regard.settings import Settings
 
@@ -33,7 +33,7 @@ DEFAULT_LOCALES = tuple(
     hr_HR hu_HU ro_RO sq_AL tr_TR vi_VN id_ID sw_KE eu_ES ca_ES ga_IE ru_RU uk_UA bg_BG sr_RS kk_KZ mn_MN el_GR ar_EG
     fa_IR ur_PK he_IL hi_IN mr_IN ne_NP bn_BD pa_IN gu_IN ta_IN te_IN kn_IN ml_IN si_LK th_TH lo_LA km_KH my_MM ka_GE
     hy_AM am_ET zh_CN zh_TW ja_JP ko_KR
-    """.split()  # noqa: SIM905 - a line for each would say no more
+    """.split()
 )
 
 # Babel writes 0-9 everywhere, people do not. CLDR's name of a numbering system: Unicode's name of its digits.
@@ -82,7 +82,7 @@ class Dates(Settings):
         test = self._rows(islice(dates, self.test))
         dev = self._rows(islice(dates, self.dev))
         train = self._rows(islice(cycle(dates), self.train))
-        return Corpus(train, dev, test, Counter(), self._notes(), _fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, Counter(), self._notes(), fingerprint([train, dev, test]))
 
     def _rows(self, dates: Iterable[date]) -> list[Row]:
         """Locales take turns, and so do the forms of each."""
@@ -183,11 +183,3 @@ def _shuffled(seed: int) -> list[date]:
     """Every date from `FIRST` to `LAST`; sorted by hash, for an order that depends on the seed and nothing else."""
     dates = [FIRST + timedelta(days) for days in range((LAST - FIRST).days + 1)]
     return sorted(dates, key=lambda day: blake2b(f"{seed} {day}".encode(), digest_size=8).digest())
-
-
-def _fingerprint(sides: list[list[Row]]) -> str:
-    digest = blake2b(digest_size=16)
-    for rows in sides:
-        digest.update(f"{len(rows)} rows\n".encode())
-        digest.update("".join(f"{row['tag']}\t{row['source']}\t{row['target']}\n" for row in rows).encode())
-    return digest.hexdigest()

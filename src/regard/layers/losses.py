@@ -1,5 +1,6 @@
 """Losses over tokens, fused with the projection to the vocabulary."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def smoothed_cross_entropy(
     weight.T``, made and used up in chunks of rows: all of them never exist, and both gradients are ready with the loss.
     Only the first result has a gradient.
     """
-    total, likelihood = _SmoothedCrossEntropy.apply(features, weight, targets, smoothing)
+    apply: Callable[..., tuple[Tensor, Tensor]] = _SmoothedCrossEntropy.apply
+    total, likelihood = apply(features, weight, targets, smoothing)
     return total, likelihood
 
 

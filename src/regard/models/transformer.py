@@ -1,6 +1,7 @@
 """The Transformer (Vaswani et al. 2017, 1706.03762) with the norm before each part (Xiong et al. 2020, 2002.04745)."""
 
-from typing import Literal, NamedTuple, Self
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -158,8 +159,11 @@ class TransformerDecoder(nn.Module):
 
     def remember(self, encoded: Padded) -> TransformerMemory:
         return TransformerMemory(
-            tuple(layer.cross_attention.remember(encoded.values) for layer in self.layers), encoded.lengths
+            tuple(layer.cross_attention.remember(encoded.values) for layer in self._layers()), encoded.lengths
         )
+
+    def _layers(self) -> Iterator[DecoderLayer]:
+        return cast(Iterator[DecoderLayer], iter(self.layers))
 
     def start(self, memory: TransformerMemory, rows: int, room: int) -> TransformerState:
         keys = memory.layers[0].keys

@@ -33,6 +33,6 @@ def _recipe(data: Path, model: dict[str, Any], optimisation: Optimisation) -> Re
         data=Files(train=pair("train", ".gz"), dev=pair("val"), test=pair("test_2016_flickr")),
         vocabulary=Vocabulary(size=8000),
         model=ModelSettings.model_validate(model),
-        batching=Batching(tokens=4096),
+        batching=Batching(tokens=2048),
         training=Training(steps=8000, optimisation=optimisation),
     )
