@@ -29,8 +29,7 @@ check-long: .venv/tools
 	$(BIN)/pytest -m long
 
 bench: .venv/tools
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs/demo

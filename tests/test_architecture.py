@@ -78,9 +78,7 @@ FORBIDDEN = {"eval", "exec", "__import__", "torch.load", "yaml.full_load", "yaml
 
 def test_nothing_is_unpickled_or_evaluated() -> None:
     trees = {path.name: ast.parse(path.read_text("utf-8")) for path in ROOT.rglob("*.py")}
-    calls = {
-        (name, ast.unparse(node.func)) for name, tree in trees.items() for node in ast.walk(tree) if is_call(node)
-    }
+    calls = {(name, ast.unparse(node.func)) for name, tree in trees.items() for node in ast.walk(tree) if is_call(node)}
     assert not {(name, call) for name, call in calls if call in FORBIDDEN}
     assert not [name for name, tree in trees.items() if "pickle" in ast.dump(tree)]
 

@@ -6,7 +6,9 @@ import pydantic
 import pytest
 from pydantic import Field
 
+from regard.decoding.search import Search
 from regard.errors import RegardError, SettingsError, StoppedError, did_you_mean
+from regard.models.model import ModelSettings
 from regard.settings import Settings, load, override, parse, parse_yaml, to_yaml
 
 
@@ -126,6 +128,40 @@ def test_settings_survive_the_file(tmp_path):
     settings = Whole(rate=1e-7, word="no", part=Large(size=3))
     (tmp_path / "a.yaml").write_text(to_yaml(settings), "utf-8")
     assert load(Whole, tmp_path / "a.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message"),
+    [
+        (ModelSettings, {"width": 6}, "width 6 does not split into 4 encoder heads of even width"),
+        (
+            ModelSettings,
+            {"width": 24, "decoder": {"heads": 5}},
+            "width 24 does not split into 5 decoder heads of even width",
+        ),
+        (ModelSettings, {"width": 5, "kind": "rnn"}, "width 5 must be even: each direction gets half"),
+        (Search, {"beam": 2, "n_best": 3}, "n_best 3 needs a beam at least as wide, not 2"),
+        (Search, {"max_length": 3, "min_length": 4}, "max_length 3 is below min_length 4"),
+    ],
+)
+def test_settings_that_contradict_each_other(kind, data, message):
+    with pytest.raises(SettingsError) as caught:
+        parse(kind, data, "a.yaml")
+    assert str(caught.value) == f"a.yaml: {message}"
+
+
+def test_both_sides_follow_the_kind():
+    settings = parse(ModelSettings, {"kind": "rnn", "encoder": {"kind": "transformer"}}, "a.yaml")
+    assert (settings.encoder.kind, settings.decoder.kind) == ("transformer", "rnn")
+    assert settings.describe() == "4-layer Transformer encoder, GRU with additive attention decoder, width 256"
+
+
+@pytest.mark.parametrize(("tokens", "width", "layers"), [(1_999_999, 128, 4), (2_000_000, 256, 4), (10**12, 512, 6)])
+def test_sizes(tokens, width, layers):
+    sized = ModelSettings.model_validate({"decoder": {"positions": "rotary"}}).sized_for(tokens)
+    assert (sized.width, sized.encoder.layers, sized.decoder.layers) == (width, layers, layers)
+    assert sized.decoder.positions == "rotary"
+    assert ModelSettings.model_validate(sized.model_dump()) == sized
 
 
 def test_an_error_says_where_and_what_to_do():

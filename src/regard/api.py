@@ -11,7 +11,7 @@ from regard.predictor import Predictor, find_device, load
 from regard.reporting import next_commands, write_report
 from regard.run_folder import RunFolder
 from regard.runner import Trained, train_run
-from regard.settings import override
+from regard.settings import is_set, override
 from regard.training.loop import Progress
 from regard.training.watching import Quiet
 
@@ -90,19 +90,19 @@ def resume(folder: RunFolder, request: Request) -> Plan:
     Raises:
         RunError: the folder holds another run, or other settings were asked for.
     """
-    recipe = folder.recipe()
-    asked = begin(request)
-    if asked.data != recipe.data:
-        hint = "repeat the command that made it, or choose another --out"
-        raise RunError("the folder holds a run on other data", where=str(folder.path), hint=hint)
-    settings = [*request.settings, *([f"training.seed={request.seed}"] if request.seed is not None else [])]
-    changed = [
-        one for one in settings if not one.partition("=")[0].endswith("kind") and override(recipe, [one]) != recipe
-    ]
-    if changed:
-        hint = "leave them out to go on as it began, or choose another --out"
-        raise RunError(
-            f"this run began with other settings than {', '.join(changed)}", where=str(folder.path), hint=hint
-        )
-    reasons = [("going on", f"with the recipe saved in {folder.recipe_file}")]
+    recipe, asked = folder.recipe(), begin(request)
+    settings = list(request.settings)
+    if request.seed is not None:
+        settings.append(f"training.seed={request.seed}")
+    other = [one for one in settings if not is_set(recipe, one)]
+    if request.recipe and not other:
+        asked = override(asked, settings)
+        other = [part for part in ("task", "vocabulary", "model") if getattr(asked, part) != getattr(recipe, part)]
+    if asked.data != recipe.data and not other:
+        other = ["data"]
+    if other:
+        message = f"the folder holds a run that began with other settings: {', '.join(other)}"
+        hint = "repeat the command that made it to go on, or choose another --out"
+        raise RunError(message, where=str(folder.path), hint=hint)
+    reasons = [("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")]
     return Plan(recipe, recipe.data.load(), folder.field(), reasons)

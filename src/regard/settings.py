@@ -88,6 +88,15 @@ def override(settings: SettingsType, assignments: list[str]) -> SettingsType:
     return parse(type(settings), data, "--set")
 
 
+def is_set(settings: Settings, assignment: str) -> bool:
+    """Whether ``path.to.setting=value`` is how the settings have it already."""
+    path = assignment.partition("=")[0].split(".")
+    given, wanted = settings.model_dump(mode="json"), override(settings, [assignment]).model_dump(mode="json")
+    for name in path:
+        given, wanted = given[name], wanted[name]
+    return bool(given == wanted)
+
+
 def _assign(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     node = data

@@ -1,11 +1,16 @@
 """What the verbs share: options, and the two ways of answering."""
 
+import contextlib
+import gzip
 import json
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
 
 import click
+
+from regard.errors import DataError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,6 +49,27 @@ def say(text: str, quiet: bool = False) -> None:
     """A line for people, on standard error."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def lines_of(name: str) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of standard input for ``-``, as they come; only a newline ends one.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not UTF-8.
+    """
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open_text(name) as stream:
+            for number, line in enumerate(stream, start=1):
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        where, hint = f"{name}:{number}", "save the file as UTF-8"
+        raise DataError(f"byte 0x{error.object[error.start]:02x} is not UTF-8", where=where, hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", where=name, hint="is the path right?") from None
+
+
+def open_text(name: str) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(name)) if name.endswith(".gz") else Path(name).open("rb")
 
 
 def score_lines(scores: dict[str, float], baseline: dict[str, float], names: tuple[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, searches
+from regard.cli.common import answers, emit, lines_of, searches
 
 
 @click.command()
@@ -28,14 +28,13 @@ def command(
     **options: Any,
 ) -> None:
     """One line in, one line out, in order; a blank line stays blank."""
-    from regard.data.tables import read_lines
     from regard.predictor import load
 
     model = load(run, device)
     wanted = options["n_best"]
     if wanted and (options["beam"] or model.recipe.search.beam) < wanted:
         options["beam"] = wanted
-    rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in read_lines(input_))
+    rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in lines_of(input_))
     for answer in model.stream(rows, prefix=prefix, **options):
         if as_json:
             emit(answer.to_json())

@@ -27,7 +27,7 @@ class Padding(NamedTuple):
 
     @property
     def share(self) -> float:
-        return 1 - self.real / max(self.total, 1)
+        return (self.total - self.real) / max(self.total, 1)
 
 
 def epoch_batches(

@@ -1,5 +1,6 @@
 """Search: what to look for, and the search that finds it."""
 
+import torch
 from jaxtyping import Int
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -38,6 +39,7 @@ class Search(Settings):
         return 20 + 3 * source_lengths
 
 
+@torch.no_grad()
 def search(
     model: Decodable,
     memory: Nest,

@@ -1,0 +1,107 @@
+"""Speed of this machine with both model families: training by precision, and decoding by batch and beam.
+
+Contenders alternate within a round and medians over rounds are printed, so that a machine with noisy neighbours still
+gives fair ratios. The data is that of ``regard demo``; weights are random: speed does not depend on what was learnt.
+
+    python benchmarks/speed.py [--rounds 5]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from regard.data.batching import Batching, epoch_batches
+from regard.data.dates import Dates
+from regard.decoding.search import Search
+from regard.evaluation import predict_rows
+from regard.machine import matrix_rate
+from regard.models.model import ModelSettings
+from regard.recipes.dates import dates
+from regard.runner import build_task, learn_field
+from regard.tasks.generate import Generate
+from regard.tasks.task import Batch, Example, collate, lengths_of
+from regard.training.objective import Objective, build_objective
+from regard.training.optimisation import Optimisation, Optimiser
+from regard.training.precision import autocast
+
+SIDE = {"layers": 4, "heads": 4, "feedforward": 1024}
+MODELS = {
+    "transformer": {"kind": "transformer", "width": 256, "encoder": SIDE, "decoder": SIDE},
+    "rnn": {"kind": "rnn", "width": 256},
+}
+CPU = torch.device("cpu")
+
+
+def training_step(objective: Objective, batches: list[Batch], precision: str) -> Callable[[], int]:
+    """A call that trains on each batch once and returns the target tokens it saw."""
+    optimiser = Optimiser(objective.model, Optimisation(), steps=1000)
+
+    def step() -> int:
+        objective.train()
+        tokens = 0
+        for batch in batches:
+            with autocast(precision, CPU):
+                loss = objective(batch)
+            loss.total.backward()
+            optimiser.update(0, loss.count)
+            tokens += loss.count
+        return tokens
+
+    return step
+
+
+def decoding(task: Generate, objective: Objective, examples: list[Example], beam: int) -> Callable[[], int]:
+    """A call that answers every example in exactly 12 tokens each and returns how many that is."""
+    search = Search(beam=beam, min_length=12, max_length=12)
+    sources = [example.source for example in examples]
+
+    def run() -> int:
+        objective.eval()
+        predict_rows(task, objective.model, sources, search)
+        return 12 * len(sources)
+
+    return run
+
+
+def compare(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Median tokens per second of each, taking turns."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            tokens = run()
+            rates[name].append(tokens / (time.perf_counter() - started))
+    return {name: statistics.median(values[1:]) for name, values in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for kind in (torch.float32, torch.bfloat16):
+        print(f"matrix product {kind}: {matrix_rate(kind, CPU):,.0f} GFLOP/s")
+    recipe = dates()
+    corpus = Dates(train=4000, dev=10, test=64).load()
+    task = build_task(recipe, learn_field(recipe, corpus))
+    examples = [task.example(row) for row in corpus.train]
+    rows = epoch_batches(lengths_of(examples), Batching(tokens=2048), seed=1, epoch=0)[:3]
+    batches = [collate([examples[row] for row in batch]) for batch in rows]
+    tests = [task.example(row) for row in corpus.test]
+    contenders: dict[str, Callable[[], int]] = {}
+    for name, model in MODELS.items():
+        objective = build_objective(task, ModelSettings.model_validate(model), seed=1)
+        for precision in ("fp32", "bf16"):
+            contenders[f"{name} train {precision}"] = training_step(objective, batches, precision)
+        for beam in (1, 5):
+            contenders[f"{name} decode 1 row, beam {beam}"] = decoding(task, objective, tests[:1], beam)
+            contenders[f"{name} decode 64 rows, beam {beam}"] = decoding(task, objective, tests, beam)
+    for name, rate in compare(contenders, rounds).items():
+        print(f"{name:36} {rate:10,.0f} tokens/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Layers against torch's own, and the fused loss against the plain one."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from regard.layers import losses
+from regard.layers.dropout import Dropout
+from regard.layers.embeddings import TokenEmbedding
+from regard.layers.feedforward import FeedForward
+from regard.layers.losses import log_softmax, smoothed_cross_entropy
+from regard.layers.recurrence import CELLS, FUSED, Bidirectional
+from regard.padded import Padded
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(1)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_are_those_of_torch(kind):
+    theirs = FUSED[kind](5, 4, batch_first=True, dtype=torch.float64)
+    ours = CELLS[kind](4).double()
+    ours.recurrent.weight, ours.recurrent.bias = theirs.weight_hh_l0, theirs.bias_hh_l0
+    inputs = random(3, 6, 5)
+    projected, state, outputs = (
+        F.linear(inputs, theirs.weight_ih_l0, theirs.bias_ih_l0),
+        (random(3, 4),) * ours.states,
+        [],
+    )
+    expected, _ = theirs(inputs, tuple(one[None] for one in state) if ours.states == 2 else state[0][None])
+    for step in range(6):
+        state = ours(projected[:, step], state)
+        outputs.append(state[0])
+    torch.testing.assert_close(torch.stack(outputs, 1), expected)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_recurrent_weights_are_orthogonal_at_first(kind):
+    cell = CELLS[kind](4)
+    for block in cell.recurrent.weight.split(4):
+        torch.testing.assert_close(block @ block.T, torch.eye(4))
+    assert cell.recurrent.bias.tolist() == {"gru": [0] * 12, "lstm": [0] * 4 + [1] * 4 + [0] * 8}[kind]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_bidirectional_reads_each_row_from_both_of_its_ends(kind):
+    network = Bidirectional(kind, 4, layers=2, dropout=0.0).double()
+    inputs = Padded(random(2, 5, 4), torch.tensor([3, 5]))
+    outputs = network(inputs)
+    alone, _ = network.network(inputs.values[:1, :3])
+    torch.testing.assert_close(outputs.values[0, :3], alone[0])
+    assert outputs.values[0, 3:].eq(0).all()
+    assert outputs.values.shape == (2, 5, 4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rows_at_a_time", [1, 3, 7, 100])
+def test_fused_loss_is_cross_entropy(smoothing, rows_at_a_time, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", rows_at_a_time * 11 + 5)
+    features, weight, targets = random(7, 4).requires_grad_(), random(11, 4).requires_grad_(), torch.randint(11, (7,))
+    total, likelihood = smoothed_cross_entropy(features, weight, targets, smoothing)
+    plain = F.cross_entropy(features @ weight.T, targets, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(total, plain)
+    torch.testing.assert_close(likelihood, F.cross_entropy(features @ weight.T, targets, reduction="sum"))
+    assert not likelihood.requires_grad
+    torch.testing.assert_close(
+        torch.autograd.grad(total / 3, [features, weight]), torch.autograd.grad(plain / 3, [features, weight])
+    )
+
+
+def test_fused_loss_gradcheck():
+    targets = torch.tensor([0, 2, 2])
+    inputs = random(3, 2).requires_grad_(), random(4, 2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *both: smoothed_cross_entropy(*both, targets, 0.2)[0], inputs)
+
+
+def test_no_tokens_have_no_loss():
+    weight = random(5, 3).requires_grad_()
+    total, likelihood = smoothed_cross_entropy(random(0, 3), weight, torch.zeros(0, dtype=torch.long), 0.1)
+    total.backward()
+    assert (total.item(), likelihood.item(), weight.grad.abs().sum().item()) == (0, 0, 0)
+
+
+def test_losses_are_summed_in_fp32():
+    features, weight, targets = torch.randn(50, 8), torch.randn(20, 8), torch.randint(20, (50,))
+    exact, _ = smoothed_cross_entropy(features, weight, targets, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, _ = smoothed_cross_entropy(features, weight, targets, 0.1)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, exact, rtol=0.01, atol=0)
+    assert log_softmax(torch.zeros(3, dtype=torch.bfloat16)).tolist() == pytest.approx([-math.log(3)] * 3)
+
+
+@torch.no_grad()
+def test_embedding_has_unit_scale_and_its_weight_gives_unit_logits():
+    embedding = TokenEmbedding(500, 64)
+    vectors = embedding(torch.arange(500)[None])[0]
+    assert float(vectors.std()) == pytest.approx(1, abs=0.02)
+    assert float((F.layer_norm(torch.randn(50, 64), (64,)) @ embedding.weight.T).std()) == pytest.approx(1, abs=0.05)
+    torch.testing.assert_close(vectors[7], embedding.weight[7] * 8)
+
+
+def test_feedforward_is_its_formula():
+    layer = FeedForward(4, 6, dropout=0.5).double().eval()
+    inputs = random(2, 3, 4)
+    hidden = (inputs @ layer.expand.weight.T + layer.expand.bias).clamp(min=0)
+    torch.testing.assert_close(layer(inputs), hidden @ layer.contract.weight.T + layer.contract.bias)
+
+
+def test_dropout_only_while_training():
+    layer, inputs = Dropout(0.5), torch.ones(1000)
+    assert set(layer(inputs).tolist()) == {0.0, 2.0}
+    assert layer.eval()(inputs) is inputs
