@@ -33,9 +33,9 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     def order(seed: int, epoch: int) -> list[list[int]]:
         return rows_of(epoch_batches(lengths, Batching(tokens=8), seed, epoch))
 
-    assert order(1, 0) == []
-    assert order(1, 1) == []
-    assert order(2, 0) == []
+    assert order(1, 0) == [[3, 2], [5, 0], [6], [1, 7], [4]]
+    assert order(1, 1) == [[6], [1, 2], [4], [0, 5], [7, 3]]
+    assert order(2, 0) == [[5, 0], [7, 2], [1, 3], [4], [6]]
 
 
 def test_equal_rows_are_batched_anew_in_every_epoch():

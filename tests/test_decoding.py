@@ -105,17 +105,33 @@ def test_greedy_takes_the_likeliest_every_time(table, alpha):
         assert_same([found], [Hypothesis(list(tokens), sum_of(row, tokens) / ((5 + len(tokens) + 1) / 6) ** alpha)])
 
 
+def beam_by_hand(row: torch.Tensor, longest: int, alpha: float, beam: int) -> list[Hypothesis]:
+    """Beam search of one row that goes on to the last step, whether or not anything can still win."""
+    open_, ended = [(0.0, (ENDS.start, ENDS.start))], []
+    for length in range(1, longest + 1):
+        choices = range(4) if length < longest else [ENDS.end]
+        extended = [(score + float(row[*whole[-2:], one]), (*whole, one)) for score, whole in open_ for one in choices]
+        extended = sorted(extended, reverse=True)[: 2 * beam]
+        penalty = ((5 + length) / 6) ** alpha
+        ended += [Hypothesis(list(whole[2:-1]), score / penalty) for score, whole in extended if whole[-1] == ENDS.end]
+        open_ = [one for one in extended if one[1][-1] != ENDS.end][:beam]
+    return sorted(ended, key=lambda one: -one.score)[:beam]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("beam", [2, 3, 8])
-def test_answers_are_sorted_distinct_and_rightly_scored(table, beam):
-    for row, answers in zip(table, look(table, beam=beam, n_best=beam, max_length=6), strict=True):
-        scores = [one.score for one in answers]
-        assert len(answers) == beam
-        assert scores == sorted(scores, reverse=True)
+def test_beam_search_is_its_plain_loop(table, beam, alpha):
+    for row, answers in zip(
+        table, look(table, beam=beam, n_best=beam, max_length=9, length_penalty=alpha), strict=True
+    ):
+        assert_same(answers, beam_by_hand(row, 9, alpha, beam))
         assert len({tuple(one.tokens) for one in answers}) == beam
-        assert_same(
-            answers,
-            [Hypothesis(one.tokens, sum_of(row, tuple(one.tokens)) / ((6 + len(one.tokens)) / 6)) for one in answers],
-        )
+
+
+def test_beam_search_stops_when_nothing_open_can_win(table):
+    model = Table()
+    search(model, table, torch.ones(3, dtype=torch.long), Search(beam=3, max_length=500, length_penalty=0), ENDS)
+    assert 3 < len(model.memories) < 100
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])

@@ -64,6 +64,7 @@ def test_repeat():
     repeated = trees.repeat(nest(), 2)
     assert repeated["first"][0].tolist() == [0, 0, 1, 1, 2, 2]
     assert repeated["layers"][0].lengths.tolist() == [1, 1, 3, 3, 2, 2]
+    assert trees.repeat(repeated, 1) is repeated
 
 
 def test_select_of_all_rows_in_order_is_the_same_object():

@@ -163,8 +163,15 @@ def propose_batch(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, 
 def propose_steps(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
     epoch = len(epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0))
     steps = min(max(EPOCHS * epoch, 2000), 100_000)
-    reason = f"{steps:,} updates, {steps / epoch:.0f} times over the data, stopping when dev no longer improves"
-    return _with_steps(recipe, steps, patience=8), reason
+    recipe = _with_steps(recipe, steps, patience=8)
+    rate = 0.4 / recipe.model.width  # the wider, the smaller (Yang et al. 2022, arXiv 2203.03466)
+    optimisation = recipe.training.optimisation.model_copy(update={"learning_rate": rate})
+    training = recipe.training.model_copy(update={"optimisation": optimisation})
+    reason = (
+        f"{steps:,} updates, {steps / epoch:.0f} times over the data, stopping when dev no longer improves; "
+        f"learning rate up to {rate:.4f}"
+    )
+    return recipe.model_copy(update={"training": training}), reason
 
 
 def _with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
