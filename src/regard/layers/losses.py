@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CHUNK = 1 << 22
@@ -39,31 +40,37 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     def forward(
         context: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        vocabulary = weight.shape[0]
-        kind = (
-            torch.get_autocast_dtype(features.device.type) if torch.is_autocast_enabled(features.device.type) else None
-        )
-        inputs, outputs = features.to(kind or features.dtype), weight.to(kind or weight.dtype)
+        inputs, outputs = _as_autocast(features), _as_autocast(weight)
         total, likelihood = features.new_zeros(2, dtype=torch.promote_types(features.dtype, torch.float32))
-        gradients = []
-        weight_gradient = torch.zeros_like(weight)
-        for rows, answers in zip(
-            inputs.split(max(CHUNK // vocabulary, 1)), targets.split(max(CHUNK // vocabulary, 1)), strict=True
-        ):
+        features_gradient, weight_gradient = torch.empty_like(features), torch.zeros_like(weight)
+        size = max(CHUNK // len(weight), 1)
+        for start in range(0, len(targets), size):
+            rows, answers = inputs[start : start + size], targets[start : start + size]
             log_probs = log_softmax(rows @ outputs.T)
             nll = -log_probs.gather(-1, answers[:, None]).sum()
             likelihood = likelihood + nll
-            total = total + (1 - smoothing) * nll - smoothing * log_probs.sum() / vocabulary
-            slope = log_probs.exp_().sub_(smoothing / vocabulary)
-            slope.scatter_add_(-1, answers[:, None], slope.new_full((len(answers), 1), smoothing - 1))
-            slope = slope.to(outputs.dtype)
-            gradients.append(slope @ outputs)
+            total = total + (1 - smoothing) * nll - smoothing * log_probs.sum() / len(weight)
+            slope = _slope(log_probs, answers, smoothing).to(outputs.dtype)
+            features_gradient[start : start + size] = slope @ outputs
             weight_gradient += slope.T @ rows
-        context.save_for_backward(torch.cat(gradients).to(features.dtype), weight_gradient)
+        context.save_for_backward(features_gradient, weight_gradient)
         context.mark_non_differentiable(likelihood)
         return total, likelihood
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         features, weight = context.saved_tensors
         return features * slope, weight * slope, None, None
+
+
+def _slope(log_probs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """The gradient of the loss by the logits: probabilities less what they should have been. Uses up its argument."""
+    slope = log_probs.exp_().sub_(smoothing / log_probs.shape[-1])
+    return slope.scatter_add_(-1, targets[:, None], slope.new_full((len(targets), 1), smoothing - 1))
+
+
+def _as_autocast(tensor: Tensor) -> Tensor:
+    """In the precision that autocast would give a matrix product; inside an autograd function it does not."""
+    device = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor

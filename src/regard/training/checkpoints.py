@@ -51,8 +51,9 @@ class Checkpoints:
             (aside / TENSORS).write_bytes(content)
             (aside / STANDING).write_bytes(_describe(standing, digest))
         self._last = standing.step, digest
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / f"{old:08d}")
+        kept = [step for step in self.steps() if step <= standing.step][-self.keep :]
+        for step in {*self.steps()} - {*kept}:  # later ones than this were damaged
+            shutil.rmtree(self.folder / f"{step:08d}")
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints on disk, oldest first."""

@@ -13,6 +13,9 @@ from regard.errors import DivergedError
 from regard.settings import Settings
 
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
 class Optimisation(Settings):
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) and its schedule, in update steps."""
 
@@ -119,6 +122,6 @@ class Optimiser:
         for name, weight in self.weights.items():
             weight.copy_(tensors[f"weights/{name}"])
             self.average[name].copy_(tensors[f"average/{name}"])
-            moments = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if None not in moments.values():  # absent before the first update
-                self.adamw.state[weight] = moments
+            moments = {key: tensors[f"{key}/{name}"] for key in MOMENTS if f"{key}/{name}" in tensors}
+            # fused AdamW wants its step counts beside the weights; before the first update there are none
+            self.adamw.state[weight] = {key: value.to(weight.device, copy=True) for key, value in moments.items()}
