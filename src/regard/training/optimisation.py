@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from regard.errors import DivergedError
 from regard.settings import Settings
 
-
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
