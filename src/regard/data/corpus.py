@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from regard.data.recognition import is_label
 from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table, read_table
 from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
@@ -16,6 +17,7 @@ Row = Mapping[str, str]
 """Text by role: "source", "target", and where there is one "tag", a language or locale that goes with the source."""
 
 DEV_SHARE = 0.05
+MOST_LISTED = 8
 
 
 class Corpus(NamedTuple):
@@ -60,18 +62,25 @@ class Files(Settings):
         columns = choose_columns(table, self.source, self.target, self.tag)
         dropped = Counter(table.dropped)
         rows = list(self._clean(rows_of(table, columns), dropped))
-        _refuse_hopeless(rows, table.name, dropped)
-        test = self._held_out(self.test, columns)
-        dev = self._held_out(self.dev, columns)
+        test = self._held_out(self.test, columns, dropped)
+        dev = self._held_out(self.dev, columns, dropped)
         rows = _without(_without(rows, test, "also in test", dropped), dev, "also in dev", dropped)
+        _refuse_hopeless(rows, table.name, dropped)
         if not dev:
             rows, dev = split(rows, self.dev_rows)
-        _refuse_hopeless(rows, table.name, dropped)
         notes = _notes(table, columns, [rows, dev, test], dropped, bool(self.dev))
         return Corpus(rows, dev, test, dropped, notes, fingerprint([rows, dev, test]))
 
-    def _held_out(self, paths: Sequence[str], columns: Columns) -> list[Row]:
-        return read_rows(paths, columns.source, columns.target, columns.tag) if paths else []
+    def _held_out(self, paths: Sequence[str], columns: Columns, dropped: Counter[str]) -> list[Row]:
+        """Every row with a source, from the training files' columns where these files have columns of those names."""
+        if not paths:
+            return []
+        table = _read(paths)
+        if not {name for name in columns if name} <= set(table.columns):
+            columns = choose_columns(table, self.source, self.target, self.tag)
+        rows = _with_source(table, columns)
+        dropped.update(table.dropped + Counter({"empty source": len(table.rows) - len(rows)}))
+        return rows
 
     def _clean(self, rows: Iterable[Row], dropped: Counter[str]) -> Iterator[Row]:
         seen: set[tuple[str, ...]] = set()
@@ -91,7 +100,11 @@ def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag:
         DataError: a file cannot be read, or there is no row.
     """
     table = _read(paths)
-    rows = [row for row in rows_of(table, choose_columns(table, source, target, tag)) if row["source"]]
+    return _with_source(table, choose_columns(table, source, target, tag))
+
+
+def _with_source(table: Table, columns: Columns) -> list[Row]:
+    rows = [row for row in rows_of(table, columns) if row["source"]]
     if not rows:
         raise DataError("no row with a source", where=table.name)
     return rows
@@ -110,35 +123,57 @@ def choose_columns(table: Table, source: str | None, target: str | None, tag: st
     Raises:
         DataError: a column does not exist, or names and places leave it open which are meant.
     """
-    tag = _find(table, tag, "--tag") if tag else _named(table, TAG_NAMES) if len(table.columns) > 2 else None
-    free = [name for name in table.columns if name != tag]
+    source = _find(table, source, "--source") if source else None
+    target = _find(table, target, "--target") if target else None
+    tag = _find(table, tag, "--tag") if tag else None
+    if len(table.columns) > 2:
+        tag = tag or _named(table, TAG_NAMES, source, target)
+    source = source or _named(table, SOURCE_NAMES, target, tag)
+    target = target or _named(table, TARGET_NAMES, source, tag)
+    source, target = _by_place(table, source, target, [name for name in table.columns if name != tag])
+    if len({source, target, tag}) < 3:
+        raise DataError("one column cannot be two of source, target and tag", where=table.name)
+    return Columns(source, target, tag)
+
+
+def _by_place(table: Table, source: str | None, target: str | None, free: Sequence[str]) -> tuple[str, str]:
+    """What names leave open: of two columns the second is the target, unless the first one is a label."""
+    if source and target:
+        return source, target
     if len(free) < 2:
         hint = "a tab (.tsv) or a comma (.csv) must stand between source and target"
         raise DataError("one column: which is the other side?", where=table.name, hint=hint)
-    chosen_target = _find(table, target, "--target") if target else None
-    chosen_source = _find(table, source, "--source") if source else _named(table, SOURCE_NAMES, chosen_target)
-    chosen_target = chosen_target or _named(table, TARGET_NAMES, chosen_source)
-    if len(free) > 2 and not (chosen_source and chosen_target):
-        hint = "say which: --source COLUMN --target COLUMN"
-        raise DataError(f"{len(free)} columns of text: {', '.join(free)}", where=table.name, hint=hint)
-    chosen_source = chosen_source or next(name for name in free if name != chosen_target)
-    chosen_target = chosen_target or next(name for name in free if name != chosen_source)
-    if chosen_source == chosen_target:
-        raise DataError(f"'{chosen_source}' cannot be both source and target", where=table.name)
-    return Columns(chosen_source, chosen_target, tag)
+    if len(free) > 2:
+        some = ", ".join(free[:MOST_LISTED]) + (", ..." if len(free) > MOST_LISTED else "")
+        hint = f"say which, for example: --source {free[0]} --target {free[1]}"
+        raise DataError(f"{len(free)} columns of text: {some}", where=table.name, hint=hint)
+    first, second = free
+    label_first = not (source or target) and is_label(table, first) and not is_label(table, second)
+    return (second, first) if label_first or source == second or target == first else (first, second)
 
 
 def split(rows: Sequence[Row], most: int) -> tuple[list[Row], list[Row]]:
-    """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter."""
-    share = min(DEV_SHARE, most / len(rows))
+    """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter.
+
+    Up to `DEV_SHARE` of the rows and at most so many are held out, but always one source and never the last one.
+    """
     hashes = [_source_hash(row) for row in rows]
-    least, greatest = min(hashes), max(hashes)
-    bound = min(max(int(share * 2**64), least + 1), greatest)
-    held = [number < bound for number in hashes]
+    last = _last_held_out(hashes, most)
     return (
-        [row for row, is_dev in zip(rows, held, strict=True) if not is_dev],
-        [row for row, is_dev in zip(rows, held, strict=True) if is_dev],
+        [row for row, number in zip(rows, hashes, strict=True) if number > last],
+        [row for row, number in zip(rows, hashes, strict=True) if number <= last],
     )
+
+
+def _last_held_out(hashes: Sequence[int], most: int) -> int:
+    sizes = sorted(Counter(hashes).items())
+    last, held = sizes[0][0], 0
+    for number, size in sizes[:-1]:
+        held += size
+        if number >= DEV_SHARE * 2**64 or held > most:
+            break
+        last = number
+    return last
 
 
 def fingerprint(sides: Sequence[Sequence[Row]]) -> str:
@@ -163,9 +198,9 @@ def _find(table: Table, name: str, flag: str) -> str:
     raise DataError(f"{flag}: no column '{name}'", where=table.name, hint=did_you_mean(name, table.columns))
 
 
-def _named(table: Table, names: Sequence[str], taken: str | None = None) -> str | None:
+def _named(table: Table, names: Sequence[str], *taken: str | None) -> str | None:
     """The column with the most telling of some names."""
-    by_name = {name.lower(): name for name in table.columns if table.named and name != taken}
+    by_name = {name.lower(): name for name in table.columns if table.named and name not in taken}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
@@ -187,8 +222,9 @@ def _refuse_hopeless(rows: Sequence[Row], name: str, dropped: Counter[str]) -> N
         raise DataError(
             f"{len(rows)} usable pair{'' if len(rows) == 1 else 's'}: not enough to learn from{why}", where=name
         )
-    for side in ("source", "target"):
-        if len({row[side] for row in rows}) == 1:
+    sources, targets = {_normal(row["source"]) for row in rows}, {row["target"] for row in rows}
+    for side, texts in (("source", sources), ("target", targets)):
+        if len(texts) == 1:
             raise DataError(f"every {side} is {rows[0][side]!r}: there is nothing to learn", where=name)
 
 

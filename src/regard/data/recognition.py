@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
-from regard.data.tables import LABEL_NAMES, SOURCE_NAMES, TARGET_NAMES, Table, is_number, is_time
+from regard.data.tables import BLANK, LABEL_NAMES, SOURCE_NAMES, TARGET_NAMES, Table, is_number, is_time
 from regard.errors import DataError
 
 FEW = 0.05
 MOST_LABELS = 100
 LONGEST_LABEL = 40
 LEAST_ROWS = 20
+TOKENS_PER_TAG = 4
+LONGEST_SENTENCE = 200
 MEDIA = (".wav", ".flac", ".mp3", ".png", ".jpg", ".jpeg")
 
 
@@ -20,6 +22,8 @@ def recognise(table: Table) -> str:
     """
     if any(_mostly(table, name, lambda cell: cell.lower().endswith(MEDIA)) for name in table.columns):
         raise DataError("a column of paths to sound or pictures: reading those comes later", where=table.name)
+    if _is_tagged(table):
+        return "tag"
     if len(table.columns) == 1:
         return _one_column(table)
     times = [name for name in table.columns if _mostly(table, name, is_time)]
@@ -28,27 +32,50 @@ def recognise(table: Table) -> str:
         return "forecast"
     if _said_to_be(table, SOURCE_NAMES) and _said_to_be(table, tuple(set(TARGET_NAMES) - set(LABEL_NAMES))):
         return "generate"
-    if len(table.columns) == 2 and (_is_label(table, 0) or _is_label(table, 1)):
-        return "classify"
+    if len(table.columns) == 2:
+        return _two_columns(table)
     return "generate"
 
 
 def _one_column(table: Table) -> str:
-    if table.name.removesuffix(".gz").endswith((".tsv", ".csv", ".json", ".jsonl")):
-        hint = "put source and target side by side, or give two line-aligned files"
+    if not table.name.lower().removesuffix(".gz").endswith(".txt"):
+        hint = "put source and target side by side in a .tsv, or give two line-aligned files: train.en train.de"
         raise DataError("one column: which is the other side?", where=table.name, hint=hint)
-    cells = [cell for (cell,) in table.rows]
-    words = [cell.split() for cell in cells if cell.strip()]
-    is_conll = any(not cell.strip() for cell in cells) and len({len(one) for one in words}) == 1 and len(words[0]) > 1
-    return "tag" if is_conll else "continue"
+    if _mostly(table, table.columns[0], lambda line: "\t" in line):
+        hint = "name the file .tsv if they are pairs, or say --task continue"
+        raise DataError("a .txt file with a tab in its lines: pairs or one text?", where=table.name, hint=hint)
+    return "continue"
 
 
-def _is_label(table: Table, place: int) -> bool:
-    """Few distinct short values over many rows."""
-    cells = [row[place] for row in table.rows]
+def _two_columns(table: Table) -> str:
+    labels = [is_label(table, name) for name in table.columns]
+    if all(labels) and not _said_to_be(table, LABEL_NAMES):
+        hint = "say which: --task classify or --task generate"
+        raise DataError("both columns repeat a few values: labels or pairs?", where=table.name, hint=hint)
+    return "classify" if any(labels) else "generate"
+
+
+def _is_tagged(table: Table) -> bool:
+    """Tokens without blanks and one of few tags on each line, and blank lines between sentences."""
+    if len(table.columns) == 1:
+        lines = [cell.split() for (cell,) in table.rows]
+    else:
+        lines = [[*row] for row in table.rows] + [[]] * table.dropped[BLANK]
+    tokens = [line for line in lines if line]
+    blanks = len(lines) - len(tokens)
+    widths = {len(line) for line in tokens}
+    if blanks < 2 or blanks * LONGEST_SENTENCE < len(tokens) or len(widths) != 1 or widths == {1}:
+        return False
+    few_tags = len({line[-1] for line in tokens}) * TOKENS_PER_TAG <= len(tokens)
+    return few_tags and all(cell.split() == [cell] for line in tokens for cell in line)
+
+
+def is_label(table: Table, name: str) -> bool:
+    """A column of few distinct short values over many rows."""
+    cells = table.column(name)
     distinct = set(cells)
     few = max(2, min(MOST_LABELS, FEW * len(cells)))
-    return len(cells) >= LEAST_ROWS and len(distinct) <= few and max(map(len, distinct)) <= LONGEST_LABEL
+    return len(cells) >= LEAST_ROWS and 2 <= len(distinct) <= few and max(map(len, distinct)) <= LONGEST_LABEL
 
 
 def _mostly(table: Table, name: str, fits: Callable[[str], bool]) -> bool:

@@ -127,7 +127,7 @@ def _read_text(path: Path) -> str:
         raise DataError(
             f"byte 0x{data[error.start]:02x} after {position} characters of this line is not {encoding.upper()}",
             where=where,
-            hint="save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+            hint="if it is text, save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
         ) from None
     if not text:
         raise DataError("the file is empty", where=str(path), hint="give a file with one pair a line")
@@ -264,8 +264,8 @@ def _cells(line: str) -> dict[str, str]:
         raise ValueError("nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    if len(row) == 1 and isinstance(nested := next(iter(row.values())), dict):
-        row = nested  # {"translation": {"en": ..., "de": ...}} is how Hugging Face writes a pair
+    if isinstance(row.get("translation"), dict):
+        row = row["translation"]  # {"translation": {"en": ..., "de": ...}} is how Hugging Face writes a pair
     cells = {key: _as_text(value) for key, value in row.items() if not isinstance(value, dict | list)}
     if any(map(_NOT_TEXT.search, cells.values())):
         raise ValueError("NUL or half a character")
