@@ -26,7 +26,7 @@ from regard.settings import override
 from regard.tasks.task import Example, collate, lengths_of
 from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
-from regard.training.precision import Precision, autocast, seconds_per_step
+from regard.training.precision import Precision, autocast, seconds_per_call
 
 EPOCHS = 40
 EVALUATIONS = 20
@@ -195,7 +195,7 @@ def _measured(
     step = _trial(recipe, field, examples, device)
     precision = recipe.training.precision
     wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]
-    times = {one: seconds_per_step(partial(step, one), MEASURED_STEPS) for one in wanted}
+    times = seconds_per_call({one: partial(step, one) for one in wanted}, MEASURED_STEPS)
     if precision == "measure":
         ratio = times["fp32"] / times["bf16"]
         precision = "bf16" if ratio > WORTH_IT else "fp32"
@@ -217,11 +217,12 @@ def _trial(
     objective = build_objective(build_task(recipe, field), recipe.model, recipe.training.seed).to(device)
     optimiser = Optimiser(objective.model, recipe.training.optimisation, recipe.training.steps)
     rows = epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0)[: MEASURED_STEPS + 1]
-    batches = cycle([collate([examples[row] for row in batch]).to(device) for batch in rows])
+    batches = [collate([examples[row] for row in batch]).to(device) for batch in rows]
+    turns = {"fp32": cycle(batches), "bf16": cycle(batches)}
 
     def step(precision: Precision) -> None:
         with autocast(precision, device):
-            loss = objective(next(batches))
+            loss = objective(next(turns[precision]))
         loss.total.backward()
         optimiser.update(0, loss.count)
 
