@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import RunError
-from regard.planning import Plan, Request, begin, plan
+from regard.planning import Plan, Request, assignments, begin, plan
 from regard.predictor import Predictor, find_device, load
+from regard.recipe import Recipe
 from regard.reporting import next_commands, write_report
 from regard.run_folder import RunFolder
 from regard.runner import Trained, train_run
@@ -90,19 +91,22 @@ def resume(folder: RunFolder, request: Request) -> Plan:
     Raises:
         RunError: the folder holds another run, or other settings were asked for.
     """
-    recipe, asked = folder.recipe(), begin(request)
-    settings = list(request.settings)
-    if request.seed is not None:
-        settings.append(f"training.seed={request.seed}")
-    other = [one for one in settings if not is_set(recipe, one)]
-    if request.recipe and not other:
-        asked = override(asked, settings)
-        other = [part for part in ("task", "vocabulary", "model") if getattr(asked, part) != getattr(recipe, part)]
-    if asked.data != recipe.data and not other:
-        other = ["data"]
+    recipe, (kinds, others) = folder.recipe(), assignments(request)
+    asked = override(override(begin(request), kinds), others)
+    other = [one for one in (*kinds, *others) if not is_set(recipe, one)] or _differences(asked, recipe, request)
     if other:
         message = f"the folder holds a run that began with other settings: {', '.join(other)}"
         hint = "repeat the command that made it to go on, or choose another --out"
         raise RunError(message, where=str(folder.path), hint=hint)
     reasons = [("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")]
     return Plan(recipe, recipe.data.load(), folder.field(), reasons)
+
+
+def _differences(asked: Recipe, recipe: Recipe, request: Request) -> list[str]:
+    """The parts of a run that began otherwise than asked, apart from what planning chose."""
+    if not request.recipe:
+        return ["data"] if asked.data != recipe.data else []
+    by_time = {"steps", "evaluate_every", "checkpoint_every", "optimisation"} if request.time_limit else set()
+    planned: Any = {"training": {"precision"} | by_time}
+    one, other = asked.model_dump(exclude=planned), recipe.model_dump(exclude=planned)
+    return [part for part in one if one[part] != other[part]]

@@ -77,10 +77,7 @@ def plan(request: Request, device: torch.device) -> Plan:
         DataError, SettingsError: what was given cannot be used.
     """
     limit = seconds(request.time_limit) if request.time_limit else None
-    kinds = [one for one in request.settings if one.partition("=")[0].endswith("kind")]
-    others = [one for one in request.settings if one not in kinds]
-    if request.seed is not None:
-        others.append(f"training.seed={request.seed}")
+    kinds, others = assignments(request)
     recipe = override(begin(request), kinds)
     corpus = recipe.data.load()
     reasons = [("data", note) for note in corpus.notes]
@@ -97,6 +94,14 @@ def plan(request: Request, device: torch.device) -> Plan:
         recipe = override(recipe, others)
     recipe = override(_measured(recipe, field, examples, device, limit, reasons), others)
     return Plan(recipe, corpus, field, reasons)
+
+
+def assignments(request: Request) -> tuple[list[str], list[str]]:
+    """What was set: kinds, which reset what is beside them and so come first, and all else; a setting's last value."""
+    seed = [] if request.seed is None else [f"training.seed={request.seed}"]
+    last = {one.partition("=")[0]: one for one in (*request.settings, *seed)}
+    kinds = {path: one for path, one in last.items() if path.endswith("kind")}
+    return [*kinds.values()], [one for path, one in last.items() if path not in kinds]
 
 
 def seconds(text: str) -> float:

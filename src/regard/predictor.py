@@ -1,7 +1,7 @@
 """A trained model as its users meet it: raw rows in, answers out, and what the model looked at on the way."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from regard.attention import record
 from regard.data.corpus import Row
 from regard.data.tokenisers import END
 from regard.decoding.search import Search
-from regard.errors import DataError
+from regard.errors import DataError, SettingsError
 from regard.evaluation import Evaluation, evaluate, predict_rows
 from regard.inspection.alignment import AttentionMaps
 from regard.padded import pad
@@ -36,7 +36,7 @@ class Answer:
     score: float
     tokens: tuple[str, ...]
     alternatives: tuple[Prediction, ...]
-    _look: Callable[[], AttentionMaps]
+    _look: Callable[[], AttentionMaps] = field(repr=False)
 
     @cached_property
     def attention(self) -> AttentionMaps:
@@ -70,8 +70,13 @@ class Predictor:
         no_repeat_ngram. A blank row gets a blank answer.
 
         Raises:
-            DataError: a tag is missing or unknown; SettingsError: an option is unknown or out of range.
+            DataError: a row is not one, or its tag is missing or unknown; there are not as many prefixes as rows.
+            SettingsError: an option is unknown or out of range.
         """
+        if isinstance(rows, str):
+            raise DataError("one text where rows are wanted", hint="predict([text])")
+        if prefixes and len(prefixes) != len(rows):
+            raise DataError(f"{len(prefixes)} prefixes for {len(rows)} rows")
         normal = [_row(row) for row in rows]
         filled = [index for index, row in enumerate(normal) if row["source"].strip()]
         begun = [self.field.encode(prefixes[index]) for index in filled] if prefixes else None
@@ -87,7 +92,14 @@ class Predictor:
             yield from self.predict(chunk, prefixes=[prefix] * len(chunk) if prefix else None, **options)
 
     def evaluate(self, rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any) -> Evaluation:
-        """Scores on rows with "source" and "target", beside the trivial baseline."""
+        """Scores on rows with "source" and "target", beside the trivial baseline.
+
+        Raises:
+            DataError: there is no row, or one without source or target.
+        """
+        if not rows:
+            raise DataError("there are no rows to score")
+        rows = [_row(row, ("source", "target")) for row in rows]
         return evaluate(self.task, self.model, rows, self.search(**options), scoring)
 
     def inspect(self, row: str | Row, target: str | None = None, **options: Any) -> AttentionMaps:
@@ -135,15 +147,23 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
 
 
 def find_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one."""
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
+    gpus = ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    here = ["cpu", *(gpus if torch.cuda.is_available() else ())]
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if "cuda" in here else "cpu"
+    if name not in here:
+        raise SettingsError(f"no device '{name}' here", where="device", hint=f"known: auto, {', '.join(here)}")
     return torch.device(name)
 
 
-def _row(row: str | Row) -> Row:
+def _row(row: str | Row, roles: Sequence[str] = ("source",)) -> Row:
     if isinstance(row, str):
-        return {"source": row}
-    if isinstance(row, Mapping) and isinstance(row.get("source"), str):
+        row = {"source": row}
+    if isinstance(row, Mapping) and all(isinstance(row.get(role), str) for role in roles):
         return row
-    raise DataError(f"a row is a text or a mapping with 'source', not {row!r}")
+    raise DataError(f"a row is a text or a mapping with {' and '.join(map(repr, roles))}, not {row!r}")

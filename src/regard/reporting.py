@@ -1,5 +1,6 @@
 """What a run ends with: a page with its curve, scores, samples and what the model looked at; and a model card."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -47,12 +48,12 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
 
 def next_commands(folder: RunFolder, row: Row) -> list[str]:
     """What to try with a trained model."""
-    tag = f" --tag {row['tag']}" if "tag" in row else ""
-    quoted = row["source"].replace("'", "'\\''")
+    tag = f" --tag {shlex.quote(row['tag'])}" if "tag" in row else ""
+    source, run = shlex.quote(row["source"]), shlex.quote(str(folder.path))
     return [
-        f"echo '{quoted}' | regard predict {folder.path}{tag}",
-        f"regard inspect {folder.path} '{quoted}'{tag} --out attention.html",
-        f"regard config {folder.path}",
+        f"echo {source} | regard predict {run}{tag}",
+        f"regard inspect {run} {source}{tag} --out attention.html",
+        f"regard config {run}",
     ]
 
 

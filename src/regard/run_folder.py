@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,9 @@ class RunFolder:
         Raises:
             RunError: the folder holds something else, or cannot be written.
         """
-        if self.path.exists() and any(name.name != ".lock" for name in self.path.iterdir()):
+        if self.path.exists() and any(not _begun(file.name) for file in self.path.iterdir()):
             raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
-        self.vocabulary_file.parent.mkdir(parents=True)
+        self.vocabulary_file.parent.mkdir(parents=True, exist_ok=True)
         field.tokeniser.save(self.vocabulary_file)
         write_whole(self.data_file, json.dumps({"fingerprint": fingerprint}).encode())
         write_whole(self.recipe_file, to_yaml(recipe).encode())
@@ -106,8 +105,19 @@ class RunFolder:
             try:
                 yield
             finally:
-                if created and [file.name for file in self.path.iterdir()] == [".lock"]:
-                    shutil.rmtree(self.path)  # nothing came of it
+                if not self.exists():
+                    self._leave(created)
+
+    def _leave(self, created: bool) -> None:
+        """Nothing came of it: as if nobody had been here."""
+        (self.path / ".lock").unlink()
+        if created and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def _begun(name: str) -> bool:
+    """Whether a run that was killed before its recipe was whole may have left this behind."""
+    return name in (".lock", "fields") or name.startswith(".recipe.yaml.")
 
 
 def _shared(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:

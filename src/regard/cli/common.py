@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -57,15 +58,18 @@ def lines_of(name: str) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, or a line is not UTF-8.
     """
+    shown = "standard input" if name == "-" else name
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open_text(name) as stream:
             for number, line in enumerate(stream, start=1):
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        where, hint = f"{name}:{number}", "save the file as UTF-8"
+        where, hint = f"{shown}:{number}", "save the file as UTF-8"
         raise DataError(f"byte 0x{error.object[error.start]:02x} is not UTF-8", where=where, hint=hint) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"damaged or not gzip: {error}", where=shown, hint="fetch it or compress it again") from None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=name, hint="is the path right?") from None
+        raise DataError(f"cannot be read: {error.strerror}", where=shown, hint="is the path right?") from None
 
 
 def open_text(name: str) -> BinaryIO:

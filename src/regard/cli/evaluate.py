@@ -6,11 +6,13 @@ import click
 
 from regard.cli.common import answers, emit, score_lines, searches
 
+TOKENIZERS = click.Choice(["13a", "intl", "zh", "char", "none"])
+
 
 def scoring_options(function: Any) -> Any:
     """Which rows, and how answers are compared with them."""
     for option in (
-        click.option("--tokenize", help="sacreBLEU's tokenizer: 13a, intl, zh, char, none; by the script by default."),
+        click.option("--tokenize", type=TOKENIZERS, help="sacreBLEU's tokenizer; by the script by default."),
         click.option("--lowercase", is_flag=True, help="Case does not count."),
         click.option("--tag", help="Column with the tag."),
         click.option("--target", help="Column with the references."),

@@ -1,6 +1,8 @@
 """The command line: one thin file per verb. Nothing heavy is imported before a verb needs it."""
 
+import contextlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -9,7 +11,7 @@ import traceback
 import click
 
 from regard import __version__
-from regard.errors import RegardError, StoppedError, did_you_mean
+from regard.errors import InputError, RegardError, StoppedError, did_you_mean
 
 VERBS = {
     "demo": "Train on dates in many languages and see what the model looks at.",
@@ -34,8 +36,12 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(f"regard.cli.{name}")
         command: click.Command = module.command
-        command.help = VERBS[name] + (f"\n\n{command.help}" if command.help else "")
+        command.help = f"{VERBS[name]}\n\n{inspect.getdoc(command.callback)}"
         return command
+
+    def invoke(self, context: click.Context) -> None:
+        with contextlib.suppress(BrokenPipeError):  # `regard predict | head` is no fault
+            super().invoke(context)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -57,35 +63,48 @@ def regard() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for bad input, 1 for our fault, 130 or 143 after a signal."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    fault = _run(given)
+    try:
+        if fault:
+            _tell(fault, given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+    return fault.exit_status if fault else 0
+
+
+def _run(given: list[str]) -> RegardError | None:
+    """Run a command, and whatever went wrong as an error of ours."""
     try:
         regard.main(given, prog_name="regard", standalone_mode=False)
-        return 0
     except RegardError as error:
-        return _tell(error, error.exit_status, given)
+        return error
     except click.ClickException as error:
-        return _tell(RegardError(error.format_message(), hint="regard --help"), 2, given)
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path if context else 'regard'} --help"
+        return InputError(error.format_message(), hint=hint)
     except (click.Abort, KeyboardInterrupt):
-        return _tell(StoppedError(2, "interrupted"), 130, given)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `regard predict | head` is no fault
-        return 0
+        return StoppedError(2, "interrupted")
+    except OSError as error:
+        hint = "is the path right, may it be used, and is there space left?"
+        return InputError(error.strerror or str(error), where=error.filename, hint=hint)
     except Exception as error:
         if "--debug" in given:
             raise
         kind = traceback.extract_tb(error.__traceback__)[-1].name
         hint = "this is a fault in regard; --debug shows where, please report it"
-        return _tell(RegardError(f"{type(error).__name__} in {kind}: {error}", hint=hint), 1, given)
+        return RegardError(f"{type(error).__name__} in {kind}: {error}", hint=hint)
+    return None
 
 
-def _tell(error: RegardError, status: int, given: list[str]) -> int:
+def _tell(error: RegardError, given: list[str]) -> None:
     if "--json" in given:
         print(json.dumps(error.to_json(), ensure_ascii=False))
     else:
         print(f"regard: {error}", file=sys.stderr)
     if "--debug" in given:
         traceback.print_exception(error)
-    return status
 
 
 if __name__ == "__main__":

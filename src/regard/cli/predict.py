@@ -1,6 +1,5 @@
 """``regard predict``."""
 
-import sys
 from typing import Any
 
 import click
@@ -32,15 +31,20 @@ def command(
 
     model = load(run, device)
     wanted = options["n_best"]
-    if wanted and (options["beam"] or model.recipe.search.beam) < wanted:
-        options["beam"] = wanted
+    if wanted and options["beam"] is None:
+        options["beam"] = max(wanted, model.recipe.search.beam)
     rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in lines_of(input_))
     for answer in model.stream(rows, prefix=prefix, **options):
         if as_json:
             emit(answer.to_json())
         else:
-            print("\t".join([answer.text, *(other.text for other in answer.alternatives)]) if wanted else answer.text)
-    sys.stdout.flush()
+            texts = [answer.text, *(other.text for other in answer.alternatives)]
+            print("\t".join(map(_flat, texts[: wanted or 1])))
+
+
+def _flat(text: str) -> str:
+    """A line break in an answer must not shift the lines after it."""
+    return text.replace("\n", " ")
 
 
 def _row(line: str, tag: str | None, tagged: bool) -> dict[str, str]:

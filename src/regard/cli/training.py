@@ -23,7 +23,10 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
             progress.show(spread(answered_rows(plan.recipe, plan.corpus)))
 
         if dry_run:
-            announce(api.propose(*data, **request)[1])
+            plan = api.propose(*data, **request)[1]
+            announce(plan)
+            if as_json:
+                emit({"plan": plan.reasons, "recipe": plan.recipe.model_dump(mode="json")})
             return
         run = api.train(*data, **request, progress=progress, announce=announce)
     if as_json:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.significance import PairedTest
+from sacrebleu.significance import PairedTest, Result
 
 
 class Scored(NamedTuple):
@@ -19,6 +19,7 @@ def bleu(
     predictions: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
 ) -> Scored:
     """Corpus BLEU-4 (Papineni et al. 2002) by sacreBLEU (Post 2018, arXiv 1804.08771)."""
+    _check_pairs(predictions, references)
     metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)  # tokenised text may be what was asked for
     result = metric.corpus_score(list(predictions), [list(references)])
     return Scored(result.score, str(metric.get_signature()), result.ref_len)
@@ -26,14 +27,16 @@ def bleu(
 
 def chrf(predictions: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Scored:
     """Corpus chrF2: F-score over character 6-grams (Popović 2015, W15-3049) by sacreBLEU."""
+    _check_pairs(predictions, references)
     metric = CHRF(lowercase=lowercase)
     return Scored(metric.corpus_score(list(predictions), [list(references)]).score, str(metric.get_signature()))
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> Scored:
     """The share of answers that equal their reference, outer whitespace aside."""
+    _check_pairs(predictions, references)
     same = sum(one.strip() == other.strip() for one, other in zip(predictions, references, strict=True))
-    return Scored(100 * same / max(len(references), 1), "exact_match|case:mixed|strip:outer")
+    return Scored(100 * same / len(references), "exact_match|case:mixed|strip:outer")
 
 
 def bleu_tokenizer(references: Sequence[str]) -> str:
@@ -62,6 +65,8 @@ def paired_bootstrap(
     samples: int = 1000,
 ) -> dict[str, Comparison]:
     """BLEU and chrF of two systems under paired bootstrap resampling (Koehn 2004, W04-3250) by sacreBLEU."""
+    for answers in (one, other):
+        _check_pairs(answers, references)
     metrics = {
         "BLEU": BLEU(tokenize=tokenize, lowercase=lowercase, force=True, references=[list(references)]),
         "chrF2": CHRF(lowercase=lowercase, references=[list(references)]),
@@ -69,9 +74,16 @@ def paired_bootstrap(
     systems = [("one", list(one)), ("other", list(other))]
     test = PairedTest(systems, metrics, references=None, test_type="bs", n_samples=samples)
     signatures, scores = test()
-    return {
-        name.lower().rstrip("2"): Comparison(
-            scores[name][0].score, scores[name][1].score, scores[name][1].p_value, str(signatures[name])
-        )
-        for name in metrics
-    }
+    return {name.lower().rstrip("2"): _comparison(scores[name], str(signatures[name])) for name in metrics}
+
+
+def _comparison(results: list[Result], signature: str) -> Comparison:
+    one, other = results
+    p_value = 1.0 if one.score == other.score else other.p_value  # sacreBLEU gives a tie the smallest p there is
+    return Comparison(one.score, other.score, p_value, signature)
+
+
+def _check_pairs(predictions: Sequence[str], references: Sequence[str]) -> None:
+    """Raises ValueError; sacreBLEU would leave out in silence what has no partner."""
+    if len(predictions) != len(references) or not references:
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")

@@ -52,8 +52,9 @@ class Checkpoints:
             (aside / STANDING).write_bytes(_describe(standing, digest))
         self._last = standing.step, digest
         kept = [step for step in self.steps() if step <= standing.step][-self.keep :]
-        for step in {*self.steps()} - {*kept}:  # later ones than this were damaged
-            shutil.rmtree(self.folder / f"{step:08d}")
+        outdated = [self.folder / f"{step:08d}" for step in {*self.steps()} - {*kept}]  # later ones were damaged
+        for unwanted in [*outdated, *self.folder.glob(".[0-9]*")]:  # a kill while saving leaves hidden ones
+            shutil.rmtree(unwanted)
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints on disk, oldest first."""

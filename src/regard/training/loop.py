@@ -1,6 +1,7 @@
 """The training loop, readable top to bottom."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from regard.settings import Settings
 from regard.tasks.task import Batch, Example, collate, lengths_of
 from regard.training.checkpoints import Checkpoints, Standing
 from regard.training.objective import Objective
-from regard.training.optimisation import Optimisation, Optimiser
+from regard.training.optimisation import Optimisation, Optimiser, diverged
 from regard.training.precision import Precision, autocast
 from regard.training.signals import Signals, StopRequested
 
@@ -66,13 +67,17 @@ class Outcome(NamedTuple):
 
 
 class Journal:
-    """metrics.jsonl: one line per interval and evaluation; lines beyond the step resumed from are taken back."""
+    """metrics.jsonl: one line per interval and evaluation; lines beyond where training stands are taken back."""
 
     EVERY = 50
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, standing: Standing):
         self.path = path
-        kept = [line for line in read_journal(path) if line["step"] <= step]
+        kept = [
+            line
+            for line in read_journal(path)
+            if line["step"] <= (standing.evaluated if "samples" in line else standing.step)
+        ]
         write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
 
     def write(self, **values: Any) -> None:
@@ -105,14 +110,14 @@ class Loop:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep)
         self.optimiser = Optimiser(self.objective.model, self.settings.optimisation, self.settings.steps)
         self.standing = self._restore()
-        self.journal = Journal(self.folder / "metrics.jsonl", self.standing.step)
+        self.journal = Journal(self.folder / "metrics.jsonl", self.standing)
 
     def run(self) -> Outcome:
         """Train until the last step or until patience ends.
 
         Raises:
             StopRequested: a signal arrived; the state was saved first.
-            DivergedError: a gradient was not finite; the state before it was saved.
+            DivergedError: a loss or its gradient was not finite; the state before it was saved.
         """
         standing, settings = self.standing, self.settings
         batches = self._batches()
@@ -147,6 +152,8 @@ class Loop:
             loss.total.backward()
             total, count = total + float(loss.total.detach()), count + loss.count
         try:
+            if not math.isfinite(total):
+                raise diverged("loss", standing.step)
             self.optimiser.update(standing.step, count)
         except DivergedError:
             standing.epoch, standing.batch = position

@@ -39,6 +39,12 @@ class Optimisation(Settings):
         return self.learning_rate
 
 
+def diverged(what: str, step: int) -> DivergedError:
+    message = f"the {what} is not finite at step {step + 1}; the weights were left as they were"
+    hint = "lower training.optimisation.learning_rate or raise training.optimisation.warmup"
+    return DivergedError(message, hint=hint)
+
+
 class Optimiser:
     """Everything that an update changes: weights, moments, averages; all of it can be saved and restored exactly."""
 
@@ -67,10 +73,7 @@ class Optimiser:
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients)) / count
         if not math.isfinite(norm):
-            raise DivergedError(
-                f"the gradient is not finite at step {step + 1}; the weights were left as they were",
-                hint="lower training.optimisation.learning_rate or raise training.optimisation.warmup",
-            )
+            raise diverged("gradient", step)
         for gradient in gradients:
             gradient.mul_(min(1.0, self.settings.clip / max(norm, 1e-12)) / count)
         for group in self.adamw.param_groups:
