@@ -158,6 +158,11 @@ def test_one_line_in_one_line_out(call: Call, run: Path, tmp_path: Path, monkeyp
     assert call("predict", run, tmp_path / "lines.txt") == ran == call("predict", run, tmp_path / "lines.txt.gz")
 
 
+def test_a_line_that_is_no_text_is_named(call: Call, run: Path) -> None:
+    ran = call("predict", run, typed=b"123\n\xff\n")
+    assert ran.status == 2 and "standard input:2: byte 0xff is not UTF-8" in ran.err
+
+
 def test_predictions_as_objects(call: Call, run: Path) -> None:
     plain = call("predict", run, typed="123\n\n45\n").out.split("\n")
     first, blank, third = call("predict", run, "--json", typed="123\n\n45\n").objects()

@@ -537,10 +537,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "seconds_per_call", lambda calls, rounds: {name: found[name] for name in calls})
 
 
-def begin(files: Path, **request: Any) -> Recipe:
+def begin(*files: Path, **request: Any) -> Recipe:
     """A run that has not got beyond its recipe."""
-    folder, made = propose(files, **request)
-    folder.create(made.recipe, made.field, made.corpus.fingerprint)
+    folder, made = propose(*files, **request)
+    with folder.lock():
+        folder.create(made.recipe, made.field, made.corpus.fingerprint)
     return made.recipe
 
 
@@ -590,10 +591,9 @@ def test_a_recipe_file_that_was_changed_is_refused(tmp_path: Path, files: Path, 
     recipe = override(small(tmp_path, "rnn").recipe, ["training.precision=measure"])
     (tmp_path / "mine.yaml").write_text(to_yaml(recipe))
     request: dict[str, Any] = {"recipe": str(tmp_path / "mine.yaml"), "out": tmp_path / "run", "device": "cpu"}
-    folder, made = propose(**request)
-    folder.create(made.recipe, made.field, made.corpus.fingerprint)
-    assert made.recipe.training.precision == "bf16"
-    assert propose(**request)[1].recipe == made.recipe
+    began = begin(**request)
+    assert began.training.precision == "bf16"
+    assert propose(**request)[1].recipe == began
     (tmp_path / "mine.yaml").write_text(to_yaml(override(recipe, [change])))
     with pytest.raises(RunError, match=rf"began with other settings: {named}\n"):
         propose(**request)

@@ -11,7 +11,7 @@ from regard.cli.common import answers, emit, say, searches
 @click.command()
 @click.argument("run")
 @click.argument("text")
-@click.option("--out", default="attention.html", show_default=True, help="The page to write.")
+@click.option("--out", help="The page to write; attention.html by default, none with --json.")
 @click.option("--target", help="Look at this answer instead of the model's own.")
 @click.option("--tag", help="Language or locale of the text.")
 @searches
@@ -19,7 +19,7 @@ from regard.cli.common import answers, emit, say, searches
 def command(
     run: str,
     text: str,
-    out: str,
+    out: str | None,
     target: str | None,
     tag: str | None,
     device: str,
@@ -35,11 +35,12 @@ def command(
 
     row = {"source": text, "tag": tag} if tag else {"source": text}
     maps = load(run, device).inspect(row, target, **options)
+    page = out if as_json else out or "attention.html"
+    if page:
+        try:
+            write_whole(Path(page), maps.to_html(title=text).encode())
+        except OSError as error:
+            raise InputError(f"cannot write: {error.strerror}", where=page, hint="choose another --out") from None
+        say(f"{page}: open it in a browser and hover a word", quiet)
     if as_json:
         emit(maps.to_json())
-        return
-    try:
-        write_whole(Path(out), maps.to_html(title=text).encode())
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", where=out, hint="choose another --out") from None
-    say(f"{out}: open it in a browser and hover a word", quiet)

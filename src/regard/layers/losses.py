@@ -30,6 +30,8 @@ def smoothed_cross_entropy(
     weight.T``, made and used up in chunks of rows: all of them never exist, and both gradients are ready with the loss.
     Only the first result has a gradient.
     """
+    if not torch.is_grad_enabled():
+        features, weight = features.detach(), weight.detach()  # nothing is prepared for a backward pass
     apply: Callable[..., tuple[Tensor, Tensor]] = _SmoothedCrossEntropy.apply
     total, likelihood = apply(features, weight, targets, smoothing)
     return total, likelihood
@@ -50,6 +52,8 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
             nll = -log_probs.gather(-1, answers[:, None]).sum()
             likelihood = likelihood + nll
             total = total + (1 - smoothing) * nll - smoothing * log_probs.sum() / len(weight)
+            if not any(context.needs_input_grad):
+                continue
             slope = _slope(log_probs, answers, smoothing).to(outputs.dtype)
             features_gradient[start : start + size] = slope @ outputs
             weight_gradient += slope.T @ rows
