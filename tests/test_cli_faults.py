@@ -52,6 +52,8 @@ FAULTS = {
     "train pairs.tsv --out full --set training.precision=fp32": "full: the folder is not empty another --out",
     "train pairs.tsv --out pairs.tsv": "pairs.tsv: cannot write here: File exists",
     "train pairs.tsv --out run --set training.steps=3": "run: other settings: training.steps=3 another --out",
+    "train pairs.tsv --recipe dates": "data files, and recipe 'dates', which names its own leave one of them out",
+    "train pairs.tsv --out new --data full": "--data is the data folder of a recipe give --recipe",
     "train --recipe daets": "no recipe 'daets' did you mean 'dates'?",
     "train --recipe dates --data full": "recipe 'dates' makes its own data leave --data out",
     "train --recipe multi30k-en-de": "'multi30k-en-de' needs its data folder --data DIR",

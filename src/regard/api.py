@@ -1,6 +1,6 @@
 """``regard.train``: the same planner and the same folder as the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,15 @@ def propose(
     *data: str | Path, out: str | Path | None = None, device: str = "auto", **asked: Any
 ) -> tuple[RunFolder, Plan]:
     """What `train` would do, and where; nothing is written."""
-    request = Request(train=tuple(str(path) for path in data), **asked)
+    for name in asked.keys() & {"dev", "test", "settings"}:
+        asked[name] = _listed(asked[name])
+    request = Request(train=_listed(data), **asked)
     folder = RunFolder(out or default_folder(request))
     return folder, resume(folder, request) if folder.exists() else plan(request, find_device(device))
+
+
+def _listed(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))
 
 
 def default_folder(request: Request) -> Path:

@@ -34,6 +34,9 @@ MEASURED_STEPS = 8
 SHARE_FOR_STEPS = 0.9
 """The rest of the time goes to evaluations and saving."""
 
+PART_OF = {"vocabulary": "vocabulary", "model": "model", "batch": "batching", "steps": "training"}
+"""The part of the settings that a proposal is about."""
+
 WORTH_IT = 1.1
 """How many times faster bf16 must be before it is used."""
 
@@ -78,19 +81,19 @@ def plan(request: Request, device: torch.device) -> Plan:
     """
     limit = seconds(request.time_limit) if request.time_limit else None
     kinds, others = assignments(request)
-    recipe = override(begin(request), kinds)
+    recipe = override(override(begin(request), kinds), others)
     corpus = recipe.data.load()
     reasons = [("data", note) for note in corpus.notes]
     propose = not request.recipe
     if propose:
-        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus))
+        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), others)
     recipe = override(recipe, others)
     field = learn_field(recipe, corpus)
     task = build_task(recipe, field)
     examples = [task.example(row) for row in corpus.train]
     if propose:
         for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
-            recipe = _note(reasons, label, *proposal(recipe, examples))
+            recipe = _note(reasons, label, *proposal(recipe, examples), others)
         recipe = override(recipe, others)
     recipe = override(_measured(recipe, field, examples, device, limit, reasons), others)
     return Plan(recipe, corpus, field, reasons)
@@ -113,6 +116,16 @@ def seconds(text: str) -> float:
 
 
 def begin(request: Request) -> Recipe:
+    """The recipe that was named, or one for the files that were given, before anything is proposed.
+
+    Raises:
+        InputError: files and a recipe were given, or neither, or the files are for another verb.
+    """
+    if request.recipe and (request.train or request.dev or request.test):
+        hint = "leave one of them out; --set data.train=[FILE] changes the data of a recipe"
+        raise InputError(f"data files, and recipe '{request.recipe}', which names its own", hint=hint)
+    if request.data_folder and not request.recipe:
+        raise InputError("--data is the data folder of a recipe", hint="give --recipe, or the files alone")
     if request.recipe and request.recipe.endswith((".yaml", ".yml")):
         return load_settings(Recipe, Path(request.recipe))
     if request.recipe:
@@ -134,8 +147,10 @@ def begin(request: Request) -> Recipe:
     return Recipe(data=files)
 
 
-def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: str) -> Recipe:
-    reasons.append((label, reason))
+def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
+    """Keep a proposal's reason, and which settings overrule it."""
+    asked = [one for one in settings if one.startswith(f"{PART_OF[label]}.")]
+    reasons.append((label, f"{reason}; but as asked, {', '.join(asked)}" if asked else reason))
     return recipe
 
 
@@ -210,8 +225,9 @@ def _measured(
     if limit is not None:
         recipe = _with_steps(recipe, max(int(SHARE_FOR_STEPS * limit / update), 20))
         reasons.append(("limit", f"{recipe.training.steps:,} updates fit {limit / 60:.0f} min with their evaluations"))
-    minutes = recipe.training.steps * update / SHARE_FOR_STEPS / 60
-    reasons.append(("time", f"about {minutes:.1f} min at {update * 1000:.0f} ms an update"))
+    expected = recipe.training.steps * update / SHARE_FOR_STEPS
+    told = f"{expected / 60:.0f} min" if expected > 100 else f"{expected:.0f} s"
+    reasons.append(("time", f"about {told} at {update * 1000:.0f} ms an update"))
     return recipe
 
 

@@ -79,6 +79,8 @@ class RunFolder:
             raise RunError("no trained weights yet", where=str(self.weights_file), hint=hint)
         try:
             tensors = load(self.weights_file.read_bytes())
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise RunError("weights that are not finite", where=str(self.weights_file), hint="train again")
             model.load_state_dict(tensors | _shared(model, tensors))
         except (safetensors.SafetensorError, RuntimeError) as error:
             raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file)) from None

@@ -70,7 +70,17 @@ def parse(kind: type[SettingsType], data: Any, where: str) -> SettingsType:
 
 
 def load(kind: type[SettingsType], path: Path) -> SettingsType:
-    return parse(kind, parse_yaml(path.read_text("utf-8"), str(path)), str(path))
+    """Settings from a YAML file.
+
+    Raises:
+        SettingsError: the file cannot be read, or does not hold valid settings.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"cannot be read: {reason}", where=str(path), hint="is the path right?") from None
+    return parse(kind, parse_yaml(text, str(path)), str(path))
 
 
 def override(settings: SettingsType, assignments: list[str]) -> SettingsType:

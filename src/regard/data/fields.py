@@ -19,7 +19,16 @@ class TextField:
         return unicodedata.normalize("NFC", text)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without an end."""
+        """Ids of a text, without an end.
+
+        Raises:
+            DataError: the text holds half of a surrogate pair, which no encoding can write.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            hint = "it was cut or decoded wrongly where it comes from"
+            raise DataError(f"half a character in {text!r}", hint=hint) from None
         return self.tokeniser.encode(self.normalise(text))
 
     def source(self, row: Row) -> list[int]:

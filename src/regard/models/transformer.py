@@ -23,7 +23,7 @@ class TransformerPart(Settings):
     kind: Literal["transformer"] = "transformer"
     layers: int = Field(default=4, ge=1, le=128)
     heads: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=1024, ge=1)
+    feedforward: int = Field(default=1024, ge=1, le=65536)
     attention_dropout: float = Field(default=0.1, ge=0, lt=1)
     positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
 

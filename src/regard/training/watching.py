@@ -1,6 +1,5 @@
 """Watching training: a live bar on a terminal, plain lines otherwise, nothing when quiet."""
 
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -39,10 +38,10 @@ class Quiet:
 
 
 class Watcher:
-    """Tells of training on ``stream``; the smoothed loss and speed forget with a half-life of about 14 steps."""
+    """Tells of training on ``stream``, or standard error; loss and speed forget with a half-life of about 14 steps."""
 
-    def __init__(self, stream: TextIO = sys.stderr):
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+    def __init__(self, stream: TextIO | None = None):
+        self.console = Console(file=stream, stderr=True, highlight=False, soft_wrap=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
