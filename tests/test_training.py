@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,11 @@ class Interrupting(Quiet):
         self.steps, self.signals = {*steps}, signals
         self.messages: list[str] = []
         self.seen: list[int] = []
+        self.losses: list[tuple[float, int]] = []
 
     def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
         self.seen.append(standing.step)
+        self.losses.append((loss, standing.tokens))
         if standing.step in self.steps:
             self.steps.remove(standing.step)
             self.strike()
@@ -215,17 +218,23 @@ def before(function: Callable[..., Any], action: Callable[[], None]) -> Callable
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "step"),
-    [(runner, "predict_rows", 9), (runner, "mean_loss", 9), (runner, "evaluate", STEPS), (Checkpoints, "save", 10)],
+    ("where", "name", "step", "evaluated"),
+    [
+        (runner, "mean_loss", 9, 0),
+        (runner, "predict_rows", 9, 0),
+        (Checkpoints, "save", 10, 9),
+        (runner, "evaluate", STEPS, STEPS),
+    ],
 )
 def test_a_signal_while_evaluating_or_saving(
-    either: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, step: int
+    either: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, step: int, evaluated: int
 ) -> None:
     terminate = Interrupting(signals=[signal.SIGTERM]).strike
     monkeypatch.setattr(where, name, before(getattr(where, name), terminate))
     error = stopped(either, tmp_path / "run")
     assert (error.exit_status, error.message) == (143, "stopped by SIGTERM")
-    assert standing(tmp_path / "run")["step"] == step
+    stood = standing(tmp_path / "run")
+    assert (stood["step"], stood["evaluated"]) == (step, evaluated)
     either.train(tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(either.folder)
 
@@ -488,6 +497,20 @@ def test_the_lines_of_the_log(either: Small) -> None:
     assert losses[-1]["tokens"] == standing(either.folder)["tokens"] > 24 * 128
 
 
+def test_the_logged_loss_is_the_mean_over_all_tokens_since_the_last_line(rnn: Small, tmp_path: Path) -> None:
+    progress = Interrupting()
+    rnn.train(tmp_path / "run", progress)
+    means, tokens = zip(*progress.losses, strict=True)
+    counts = [now - then for then, now in pairwise((0, *tokens))]
+    logged = [line["loss"] for line in read_journal(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    for number, loss in enumerate(logged):
+        steps = range(4 * number, 4 * number + 4)
+        assert loss == pytest.approx(
+            sum(means[step] * counts[step] for step in steps) / sum(counts[step] for step in steps)
+        )
+    assert len(logged) == STEPS // 4
+
+
 def test_a_log_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [
@@ -567,19 +590,32 @@ def test_a_command_with_other_settings_is_refused(
     assert tree(tmp_path) == found
 
 
+REPEATED = ["model.width=32", "model.width=16", "model.kind=rnn", "model.encoder.layers=2", "training.seed=3"]
+
+
 @pytest.mark.usefixtures("timed")
 def test_the_same_command_is_not_refused(tmp_path: Path, files: Path) -> None:
-    settings = [
-        "model.width=32",
-        "model.width=16",
-        "model.kind=rnn",
-        "model.encoder.layers=2",
-        "data.max_characters=99",
-    ]
-    request = asked(tmp_path, settings=[*settings, "training.seed=3"], seed=4, time_limit="60s")
+    request = asked(tmp_path, settings=[*REPEATED, "data.max_characters=99"], seed=4, time_limit="60s")
     recipe = begin(files, **request)
     assert (recipe.training.seed, recipe.model.width, recipe.training.steps) == (4, 16, 2700)
     assert propose(files, **request)[1].recipe == recipe
+
+
+def written(folder: Path, *changes: str) -> dict[str, Any]:
+    """A request for a recipe in a file."""
+    (folder / "mine.yaml").write_text(
+        to_yaml(small(folder, "transformer", "training.precision=measure", *changes).recipe)
+    )
+    return {"recipe": str(folder / "mine.yaml"), "out": folder / "run", "device": "cpu"}
+
+
+@pytest.mark.parametrize("more", [{}, {"settings": REPEATED, "seed": 4}, {"time_limit": "60s"}])
+@pytest.mark.usefixtures("timed")
+def test_the_same_command_with_a_recipe_is_not_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    request = written(tmp_path) | more
+    recipe = begin(**request)
+    assert recipe.training.precision == "bf16"
+    assert propose(**request)[1].recipe == recipe
 
 
 @pytest.mark.parametrize(
@@ -587,16 +623,10 @@ def test_the_same_command_is_not_refused(tmp_path: Path, files: Path) -> None:
     [("batching.tokens=64", "batching"), ("training.steps=25", "training"), ("model.width=32", "model")],
 )
 @pytest.mark.usefixtures("timed")
-def test_a_recipe_file_that_was_changed_is_refused(tmp_path: Path, files: Path, change: str, named: str) -> None:
-    recipe = override(small(tmp_path, "rnn").recipe, ["training.precision=measure"])
-    (tmp_path / "mine.yaml").write_text(to_yaml(recipe))
-    request: dict[str, Any] = {"recipe": str(tmp_path / "mine.yaml"), "out": tmp_path / "run", "device": "cpu"}
-    began = begin(**request)
-    assert began.training.precision == "bf16"
-    assert propose(**request)[1].recipe == began
-    (tmp_path / "mine.yaml").write_text(to_yaml(override(recipe, [change])))
+def test_a_recipe_that_was_changed_is_refused(tmp_path: Path, change: str, named: str) -> None:
+    begin(**written(tmp_path))
     with pytest.raises(RunError, match=rf"began with other settings: {named}\n"):
-        propose(**request)
+        propose(**written(tmp_path, change))
 
 
 @pytest.mark.usefixtures("timed")

@@ -1,8 +1,12 @@
 """What a run ends with: a page with its curve, scores, samples and what the model looked at; and a model card."""
 
+import os
 import shlex
+import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from regard.data.corpus import Corpus, Row
@@ -50,11 +54,18 @@ def next_commands(folder: RunFolder, row: Row) -> list[str]:
     """What to try with a trained model."""
     tag = f" --tag {shlex.quote(row['tag'])}" if "tag" in row else ""
     source, run = shlex.quote(row["source"]), shlex.quote(str(folder.path))
+    program = _program()
     return [
-        f"echo {source} | regard predict {run}{tag}",
-        f"regard inspect {run} {source}{tag} --out attention.html",
-        f"regard config {run}",
+        f"echo {source} | {program} predict {run}{tag}",
+        f"{program} inspect {run} {source}{tag} --out attention.html",
+        f"{program} config {run}",
     ]
+
+
+def _program() -> str:
+    """How this installation is called: by name where the shell finds it, otherwise by its path."""
+    beside = Path(sys.executable).with_name("regard")
+    return os.path.relpath(beside) if beside.exists() and not shutil.which("regard") else "regard"
 
 
 def _by_tag(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Group]:

@@ -22,10 +22,10 @@ def dates() -> Recipe:
         model=ModelSettings.model_validate(model),
         batching=Batching(tokens=1024),
         training=Training(
-            steps=1800,
+            steps=2000,
             precision="fp32",
-            evaluate_every=200,
-            checkpoint_every=600,
+            evaluate_every=250,
+            checkpoint_every=1000,
             dev_rows=250,
             optimisation=Optimisation(learning_rate=4e-3, warmup=200, schedule="cosine", ema_decay=0.99),
         ),
