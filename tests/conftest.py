@@ -1,12 +1,10 @@
 """Shapes are checked at run time in tests, and tiny tensors need one thread."""
 
-from jaxtyping import install_import_hook
-
-with install_import_hook("regard", "beartype.beartype"):
-    import regard  # noqa: F401
-
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("regard", "beartype.beartype")  # stays on: modules are checked as they are first used
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,11 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies
+from jaxtyping import TypeCheckError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regard import trees
+from regard.attention import attend
 from regard.files import whole_folder, write_whole
 from regard.padded import Padded, pad
 from regard.randomness import drop, generator_for, seed_for
@@ -196,3 +198,10 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     with whole_folder(tmp_path / "folder") as aside:
         (aside / "new").write_text("whole")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_wrong_shapes_are_caught_while_testing():
+    with pytest.raises(TypeCheckError, match="queries"):
+        attend(torch.zeros(2, 3, 4), torch.zeros(2, 1, 5, 4), torch.zeros(2, 1, 5, 4))
+    with pytest.raises(TypeCheckError, match="values"):
+        attend(torch.zeros(2, 1, 3, 4), torch.zeros(2, 1, 5, 4), torch.zeros(2, 1, 6, 4))

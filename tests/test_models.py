@@ -196,7 +196,7 @@ def test_selected_rows_go_on_as_their_prefixes(model, room):
     memory = model.encode(SOURCE)
     _, state = model.advance(prefix, memory, model.start(memory, 6, room))
     decoded, _ = model.advance(then, memory, trees.select(state, rows))
-    whole = [[*only(prefix, rows[row]).values[0], *only(then, row).values[0]] for row in range(6)]
+    whole = [torch.cat([only(prefix, rows[row]).values[0], only(then, row).values[0]]).tolist() for row in range(6)]
     memory = model.encode(SOURCE)
     expected, _ = model.advance(pad(whole), memory, model.start(memory, 6))
     for row, length in enumerate(then.lengths.tolist()):

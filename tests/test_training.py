@@ -435,7 +435,7 @@ class Judged:
     """Stands in for the evaluation on dev rows: gives the scores it is made of, and remembers the weights it saw."""
 
     def __init__(self, *scores: float):
-        self.scores = list(scores)
+        self.scores = list(map(float, scores))
         self.weights: list[dict[str, Tensor]] = []
 
     def __call__(

@@ -27,7 +27,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 class PlainLoader(yaml.SafeLoader):
     """YAML 1.2's core schema without aliases: ``no`` is a word, ``1e-4`` a number, and nothing can expand."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)

@@ -1,12 +1,13 @@
 """Scores: how well a query and a key fit, as plain tensor code that is its own specification."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class Score(Protocol):
     """A similarity of every query with every key."""
 

@@ -6,8 +6,9 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
@@ -72,8 +73,8 @@ def lines_of(name: str) -> Iterator[str]:
         raise DataError(f"cannot be read: {error.strerror}", where=shown, hint="is the path right?") from None
 
 
-def open_text(name: str) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(name)) if name.endswith(".gz") else Path(name).open("rb")
+def open_text(name: str) -> BufferedIOBase:
+    return gzip.open(name) if name.endswith(".gz") else Path(name).open("rb")
 
 
 def score_lines(scores: dict[str, float], baseline: dict[str, float], names: tuple[str, str]) -> list[str]:

@@ -11,6 +11,9 @@ from pydantic import Field
 from regard.randomness import seed_for
 from regard.settings import Settings
 
+Rows = Int[ndarray, "_"]
+"""The numbers of some rows, as many as fit."""
+
 
 class Batching(Settings):
     """How rows are grouped: at most ``tokens`` steps in the longer side of a batch, padding included."""
@@ -30,9 +33,7 @@ class Padding(NamedTuple):
         return (self.total - self.real) / max(self.total, 1)
 
 
-def epoch_batches(
-    lengths: Int[ndarray, "rows sides"], settings: Batching, seed: int, epoch: int
-) -> list[Int[ndarray, "batch"]]:
+def epoch_batches(lengths: Int[ndarray, "rows sides"], settings: Batching, seed: int, epoch: int) -> list[Rows]:
     """The row numbers of every batch of an epoch; every row is in exactly one.
 
     Rows are shuffled, then each pool is sorted by length and cut where the budget is full, then the batches are
@@ -48,12 +49,12 @@ def epoch_batches(
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-def sorted_batches(lengths: Int[ndarray, "rows sides"], budget: int) -> list[Int[ndarray, "batch"]]:
+def sorted_batches(lengths: Int[ndarray, "rows sides"], budget: int) -> list[Rows]:
     """Batches for prediction, longest rows first; nothing is random."""
     return _cut(_by_length(np.arange(len(lengths)), lengths), lengths, budget)[::-1]
 
 
-def padding(lengths: Int[ndarray, "rows sides"], batches: Sequence[Int[ndarray, "batch"]]) -> Padding:
+def padding(lengths: Int[ndarray, "rows sides"], batches: Sequence[Rows]) -> Padding:
     total = sum(int(lengths[batch].max(axis=0).sum()) * len(batch) for batch in batches)
     return Padding(int(lengths.sum()), total)
 

@@ -1,6 +1,6 @@
 """What search and what it searches agree on."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ NEVER = float("-inf")
 """The log-probability of what cannot be."""
 
 
+@runtime_checkable
 class Decodable(Protocol):
     """What search needs of a model, an ensemble, or anything else."""
 

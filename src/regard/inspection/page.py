@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Viewable(Protocol):
     """What the attention viewer can draw."""
 

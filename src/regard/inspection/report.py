@@ -152,21 +152,21 @@ def _charts(report: Report) -> str:
         _metric(name): _points(report.curve, name) or _points(report.curve, f"dev_{name}") for name in report.scores
     }
     unit = both(f"loss ({report.loss_unit})", f"损失（{report.loss_unit}）", "tspan")
-    charts = _chart(losses, unit) + _chart(scores, both("score on dev rows", "验证集得分", "tspan"), highest=100)
+    charts = _chart(losses, unit) + _chart(scores, both("score on dev rows", "验证集得分", "tspan"), highest=100.0)
     return f'<div class="charts">{charts}</div>' if charts else ""
 
 
 def _points(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    return [(line["step"], line[name]) for line in curve if math.isfinite(line.get(name, math.nan))]
+    return [(float(line["step"]), line[name]) for line in curve if math.isfinite(line.get(name, math.nan))]
 
 
-def _chart(curves: Mapping[str, list[Point]], unit: str, highest: float = 0) -> str:
+def _chart(curves: Mapping[str, list[Point]], unit: str, highest: float = 0.0) -> str:
     """Curves by label over the steps, from 0 (or the lowest value below it), as an inline SVG with a key."""
     drawn = {label: points for label, points in curves.items() if points}
     if not drawn:
         return ""
     xs, ys = zip(*(point for points in drawn.values() for point in points), strict=True)
-    frame = Frame(max(*xs, 1), min(*ys, 0), max(*ys, highest) or 1)
+    frame = Frame(max(*xs, 1.0), min(*ys, 0.0), max(*ys, highest) or 1.0)
     lines = "".join(_line(frame, points, place) for place, points in enumerate(drawn.values()))
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{_axes(frame, unit)}{lines}</svg>'
     key = "".join(
@@ -205,7 +205,7 @@ def _axes(frame: Frame, unit: str) -> str:
     )
     columns = "".join(
         f'<text x="{frame.x(tick):.1f}" y="{bottom + 20}" text-anchor="middle">{tick:,.10g}</text>'
-        for tick in _ticks(0, frame.last)
+        for tick in _ticks(0.0, frame.last)
     )
     steps = both("steps", "训练步数", "tspan")
     return f"""{rows}{columns}<text x="{left - 40}" y="14">{unit}</text>

@@ -1,6 +1,6 @@
 """Heads: from features to what a task asks for; a head owns its loss."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from regard.models.parts import Decoded, Loss, Memory
 from regard.padded import Padded
 
 
+@runtime_checkable
 class Head(Protocol):
     """What a model ends in."""
 

@@ -1,7 +1,7 @@
 """What a model is made of: the values that flow between encoder, decoder and head, and what each must do."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -42,12 +42,14 @@ class Size(NamedTuple):
     dropout: float
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Embedded source to encoded source of the same width."""
 
     def __call__(self, embedded: Padded) -> Padded: ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Embedded target steps to features, remembering where it is in an explicit state."""
 

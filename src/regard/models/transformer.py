@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al. 2017, 1706.03762) with the norm before each part (Xiong et al. 2020, 2002.04745)."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Self, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +27,7 @@ class TransformerPart(Settings):
     attention_dropout: float = Field(default=0.1, ge=0, lt=1)
     positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
 
-    def sized(self, size: Size) -> Self:
+    def sized(self, size: Size) -> "TransformerPart":
         changes = {"layers": size.layers, "heads": size.heads, "feedforward": size.feedforward}
         return self.model_copy(update=changes)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class Scoring(NamedTuple):
     lowercase: bool = False
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the training loop, evaluation and prediction ask of every verb."""
 
