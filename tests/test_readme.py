@@ -44,7 +44,7 @@ def test_recipes_named_exist() -> None:
     from regard.recipes import WITH_DATA, WITHOUT_DATA
 
     named = set(re.findall(r"`(multi30k-[a-z-]+|dates)`", READMES[0].read_text("utf-8")))
-    assert named == {*WITH_DATA, *WITHOUT_DATA}
+    assert {"multi30k-en-de", "dates"} <= named <= {*WITH_DATA, *WITHOUT_DATA}
 
 
 def test_both_readmes_show_the_same() -> None:

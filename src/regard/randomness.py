@@ -25,7 +25,8 @@ def drop(inputs: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape
     """Dropout: each element zero with probability ``share``, the rest scaled up (Srivastava et al. 2014)."""
     if not share:
         return inputs
-    return inputs * _keep_mask(inputs.shape, share, inputs.device) / (1 - share)
+    keep = _keep_mask(inputs.shape, share, inputs.device)
+    return inputs * keep.to(inputs.dtype).div_(1 - share)
 
 
 def _keep_mask(shape: torch.Size, share: float, device: torch.device) -> Bool[Tensor, "..."]:

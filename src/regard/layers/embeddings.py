@@ -3,12 +3,16 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from regard.layers.precision import as_autocast
+
 
 class TokenEmbedding(nn.Module):
     """Ids to vectors of unit scale, with a weight that an output layer can share.
 
     The weight is drawn with deviation 1 / sqrt(width) and multiplied by sqrt(width) on the way in, so that the same
     weight gives logits of unit scale on the way out (Press and Wolf 2017, arXiv 1608.05859; Vaswani et al. 2017).
+    Under autocast the features leave in its precision, and everything that is added to them follows: no copies between
+    precisions, half the memory to move.
     """
 
     def __init__(self, vocabulary: int, width: int):
@@ -17,4 +21,4 @@ class TokenEmbedding(nn.Module):
         self.scale = width**0.5
 
     def forward(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time width"]:
-        return nn.functional.embedding(ids, self.weight) * self.scale
+        return as_autocast(nn.functional.embedding(ids, self.weight) * self.scale)

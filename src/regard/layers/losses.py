@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from regard.layers.precision import as_autocast
+
 CHUNK = 1 << 22
 """Logits held at a time."""
 
@@ -42,19 +44,26 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     def forward(
         context: Any, features: Tensor, weight: Tensor, targets: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        inputs, outputs = _as_autocast(features), _as_autocast(weight)
+        inputs, outputs = as_autocast(features), as_autocast(weight)
         total, likelihood = features.new_zeros(2, dtype=torch.promote_types(features.dtype, torch.float32))
         features_gradient, weight_gradient = torch.empty_like(features), torch.zeros_like(weight)
+        mean_weight = weight.to(total.dtype).mean(0)
         size = max(CHUNK // len(weight), 1)
+        # Both buffers serve every chunk: memory that is fresh from the system costs more than what is done with it.
+        buffers = inputs.new_empty(2, min(size, len(targets)), len(weight))
         for start in range(0, len(targets), size):
-            rows, answers = inputs[start : start + size], targets[start : start + size]
-            log_probs = log_softmax(rows @ outputs.T)
-            nll = -log_probs.gather(-1, answers[:, None]).sum()
-            likelihood = likelihood + nll
-            total = total + (1 - smoothing) * nll - smoothing * log_probs.sum() / len(weight)
+            rows, answers = inputs[start : start + size], targets[start : start + size, None]
+            logits, probs = buffers[:, : len(rows)]
+            torch.mm(rows, outputs.T, out=logits)
+            torch.softmax(logits, -1, out=probs)
+            log_sum = logits.amax(-1).to(total.dtype) - probs.amax(-1).to(total.dtype).log()
+            nll = (log_sum - logits.gather(-1, answers)[:, 0]).sum()
+            likelihood += nll
+            total += (1 - smoothing) * nll + smoothing * (log_sum - rows.to(total.dtype) @ mean_weight).sum()
             if not any(context.needs_input_grad):
                 continue
-            slope = _slope(log_probs, answers, smoothing).to(outputs.dtype)
+            slope = probs.sub_(smoothing / len(weight))  # the gradient by the logits: what is less what should be
+            slope[torch.arange(len(rows), device=rows.device), answers[:, 0]] -= 1 - smoothing
             features_gradient[start : start + size] = slope @ outputs
             weight_gradient += slope.T @ rows
         context.save_for_backward(features_gradient, weight_gradient)
@@ -65,16 +74,4 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         features, weight = context.saved_tensors
-        return features * slope, weight * slope, None, None
-
-
-def _slope(log_probs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """The gradient of the loss by the logits: probabilities less what they should have been. Uses up its argument."""
-    slope = log_probs.exp_().sub_(smoothing / log_probs.shape[-1])
-    return slope.scatter_add_(-1, targets[:, None], slope.new_full((len(targets), 1), smoothing - 1))
-
-
-def _as_autocast(tensor: Tensor) -> Tensor:
-    """In the precision that autocast would give a matrix product; inside an autograd function it does not."""
-    device = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
+        return features * slope.to(features.dtype), weight * slope, None, None

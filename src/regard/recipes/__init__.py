@@ -6,13 +6,10 @@ from pathlib import Path
 from regard.errors import InputError, did_you_mean
 from regard.recipe import Recipe
 from regard.recipes.dates import dates
-from regard.recipes.multi30k import multi30k_en_de, multi30k_en_de_rnn
+from regard.recipes.multi30k import multi30k
 
 WITHOUT_DATA: dict[str, Callable[[], Recipe]] = {"dates": dates}
-WITH_DATA: dict[str, Callable[[Path], Recipe]] = {
-    "multi30k-en-de": multi30k_en_de,
-    "multi30k-en-de-rnn": multi30k_en_de_rnn,
-}
+WITH_DATA: dict[str, Callable[[Path], Recipe]] = multi30k()
 
 
 def named_recipe(name: str, data: str | None) -> Recipe:

@@ -74,8 +74,7 @@ class Optimiser:
         norm = float(nn.utils.get_total_norm(gradients)) / count
         if not math.isfinite(norm):
             raise diverged("gradient", step)
-        for gradient in gradients:
-            gradient.mul_(min(1.0, self.settings.clip / max(norm, 1e-12)) / count)
+        torch._foreach_mul_(gradients, min(1.0, self.settings.clip / max(norm, 1e-12)) / count)
         for group in self.adamw.param_groups:
             group["lr"] = self.settings.rate(step, self.steps)
         self.adamw.step()
@@ -86,8 +85,9 @@ class Optimiser:
     def _average(self, step: int) -> None:
         """Exponential moving average, faster at first so that the fresh weights are soon forgotten."""
         decay = min(self.settings.ema_decay, (1 + step) / (10 + step)) if self.settings.ema_decay else 0.0
-        for name, weight in self.weights.items():
-            self.average[name].lerp_(weight.detach(), 1 - decay)
+        torch._foreach_lerp_(
+            list(self.average.values()), [weight.detach() for weight in self.weights.values()], 1 - decay
+        )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
