@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import islice
 
 import torch
 
@@ -88,7 +89,7 @@ def main() -> None:
     corpus = Dates(train=4000, dev=10, test=64).load()
     task = build_task(recipe, learn_field(recipe, corpus))
     examples = [task.example(row) for row in corpus.train]
-    rows = epoch_batches(lengths_of(examples), Batching(tokens=2048), seed=1, epoch=0)[:3]
+    rows = islice(epoch_batches(lengths_of(examples), Batching(tokens=2048), seed=1, epoch=0), 3)
     batches = [collate([examples[row] for row in batch]) for batch in rows]
     tests = [task.example(row) for row in corpus.test]
     contenders: dict[str, Callable[[], int]] = {}

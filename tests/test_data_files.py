@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import pytest
 
-from regard.data import corpus, tables
-from regard.data.corpus import Columns, Files, choose_columns, fingerprint, read_rows, split
+from regard.data import corpus, lines
+from regard.data.columns import Columns, choose_columns
+from regard.data.corpus import Files, fingerprint, read_rows, source_hashes
 from regard.data.recognition import recognise
+from regard.data.rows import Row, Rows
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 
@@ -42,7 +44,7 @@ def read(*paths: str) -> Table:
 
 
 def table_of(rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("1", "2")) -> Table:
-    return Table("pairs.tsv", columns, columns[0] != "1", rows, Counter())
+    return Table("pairs.tsv", columns, columns[0] != "1", rows, Counter(), lambda _: iter(rows))
 
 
 def expect(call: Callable[[], object], *parts: str) -> None:
@@ -202,10 +204,10 @@ def test_paths_that_stop(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
     path = write("pairs.tsv", "a\tb\n")
     expect(lambda: read(path, path), "2 files", "train.en train.de")
 
-    def refuse(_: Path) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     expect(lambda: read(path), "cannot be read: Permission denied", "check its permissions")
 
 
@@ -216,7 +218,7 @@ def test_damaged_and_huge_gzip(write: Write, tmp_path: Path, monkeypatch: pytest
         expect(lambda name=name: read(str(tmp_path / f"{name}.tsv.gz")), f"{name}.tsv.gz: damaged or not gzip")
     bomb = write("bomb.tsv.gz", b"a\t" + b"b" * 4_000_000)
     assert len(read(bomb).rows[0][1]) == 4_000_000
-    monkeypatch.setattr(tables, "_MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(lines, "MOST_BYTES", 1_000_000)
     expect(lambda: read(bomb), "inflates to more than 1,000,000 bytes", "decompress it first")
 
 
@@ -303,7 +305,7 @@ def test_a_label_is_the_target_wherever_it_stands(write: Write) -> None:
 def test_load_cleans_in_pairs_and_counts(write: Write) -> None:
     bad = [("", "x"), ("x", " "), ("...", "x"), ("x", "🙂"), ("x" * 51, "x"), ("x", "y" * 51), PAIRS[3], PAIRS[3]]
     loaded = Files(train=(write("pairs.tsv", tsv([*PAIRS, *bad])),), max_characters=50).load()
-    assert sorted((row["source"], row["target"]) for row in loaded.train + loaded.dev) == sorted(PAIRS)
+    assert sorted((row["source"], row["target"]) for row in (*loaded.train, *loaded.dev)) == sorted(PAIRS)
     assert loaded.dropped == {
         "empty source": 1,
         "empty target": 1,
@@ -333,7 +335,7 @@ SCRIPTS = [
 def test_any_script_and_special_text_stays_as_it_is(write: Write) -> None:
     pairs = [(text, f"row {number} \U0001f600") for number, text in enumerate(SCRIPTS)]
     loaded = Files(train=(write("pairs.tsv", tsv(pairs)),)).load()
-    assert {row["source"] for row in loaded.train + loaded.dev} == {text.strip() for text in SCRIPTS}
+    assert {row["source"] for row in [*loaded.train, *loaded.dev]} == {text.strip() for text in SCRIPTS}
     assert not loaded.dropped
 
 
@@ -341,7 +343,7 @@ def test_a_line_of_ten_megabytes(write: Write) -> None:
     for name, separator in (("pairs.tsv", "\t"), ("pairs.csv", ",")):
         text = f"a{separator}b\nc{separator}{'d' * 10_000_000}\ne{separator}f\n"
         loaded = Files(train=(write(name, text),)).load()
-        assert len(loaded.train + loaded.dev) == 2
+        assert len([*loaded.train, *loaded.dev]) == 2
         assert loaded.dropped == {"target longer than 2000 characters": 1}
 
 
@@ -381,7 +383,7 @@ def test_dev_columns_follow_those_of_training(write: Write) -> None:
     backwards = (write("val.de", "vier\n"), write("val.en", "four\n"))
     unnamed = (write("val.tsv", "four\tvier\n"),)
     for dev in (backwards, unnamed):
-        assert Files(train=train, dev=dev).load().dev == [{"source": "four", "target": "vier"}]
+        assert Files(train=train, dev=dev).load().dev[:] == [{"source": "four", "target": "vier"}]
 
 
 def test_evaluation_keeps_every_row_in_order(write: Write) -> None:
@@ -394,6 +396,11 @@ def test_evaluation_keeps_every_row_in_order(write: Write) -> None:
 
 def rows_from(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"source": source, "target": target} for source, target in pairs]
+
+
+def split(rows: list[dict[str, str]], most: int) -> tuple[list[Row], list[Row]]:
+    train, dev = corpus.split(Rows.of(rows), source_hashes(rows), most)
+    return list(train), list(dev)
 
 
 def test_split_keeps_equal_sources_together() -> None:
@@ -434,5 +441,9 @@ def test_fingerprint_knows_every_row_and_its_side() -> None:
     rows = rows_from(PAIRS[:3])
     sides = [rows, rows[:1], []]
     others = [[rows[:2], rows[:1], []], [rows, [], rows[:1]], [rows[::-1], rows[:1], []]]
-    assert fingerprint(sides) == fingerprint([list(side) for side in sides])
-    assert len({fingerprint(side) for side in [sides, *others]}) == 4
+
+    def found(sides: list[list[dict[str, str]]]) -> str:
+        return fingerprint([Rows.of(side) for side in sides])
+
+    assert found(sides) == found([list(side) for side in sides])
+    assert len({found(side) for side in [sides, *others]}) == 4

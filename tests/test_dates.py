@@ -107,7 +107,7 @@ def test_locales_and_forms_are_evenly_spread(corpus):
 def test_a_seed_gives_the_same_rows(corpus):
     again = Dates(train=3_000, dev=130, test=500).load()
     other = Dates(train=3_000, dev=130, test=500, seed=2).load()
-    assert again == corpus
+    assert [list(side) for side in again[:3]] == [list(side) for side in corpus[:3]] and again[3:] == corpus[3:]
     assert other.fingerprint != corpus.fingerprint
     assert [row["target"] for row in other.test] != [row["target"] for row in corpus.test]
     assert corpus.test[0] == {"source": "Monday, October 18, 1920", "target": "1920-10-18", "tag": "en_US"}

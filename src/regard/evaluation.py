@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from regard.data.batching import sorted_batches
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.models.model import Model
-from regard.padded import pad
+from regard.padded import Ids, pad
 from regard.tasks.task import Example, Prediction, Scores, Scoring, Task, collate, lengths_of
 
 TOKENS = 4096
@@ -33,10 +33,10 @@ def never_mind() -> None:
 def predict_rows(
     task: Task,
     model: Model,
-    sources: Sequence[Sequence[int]],
+    sources: Sequence[Ids],
     search: Search,
     *,
-    prefixes: Sequence[Sequence[int]] | None = None,
+    prefixes: Sequence[Ids] | None = None,
     check: Callable[[], None] = never_mind,
 ) -> list[Prediction]:
     """An answer for every source, in order. ``check`` is called between batches and may raise to stop."""

@@ -11,9 +11,14 @@ Axes, in whole words, as they appear in shapes such as ``Float[Tensor, "batch ti
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
+from numpy import ndarray
 from torch import Tensor
+
+Ids = Sequence[int] | Int[ndarray, "_"]
+"""Token ids of one row."""
 
 
 class Padded(NamedTuple):
@@ -35,10 +40,10 @@ class Padded(NamedTuple):
         return Padded(self.values.to(device), self.lengths.to(device))
 
 
-def pad(sequences: Sequence[Sequence[int]], padding: int = 0) -> Padded:
+def pad(sequences: Sequence[Ids], padding: int = 0) -> Padded:
     """Rows of ids as one right-padded tensor of shape (batch, longest)."""
     lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
     values = torch.full((len(sequences), int(lengths.max()) if len(sequences) else 0), padding, dtype=torch.long)
     for row, sequence in enumerate(sequences):
-        values[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        values[row, : len(sequence)] = torch.as_tensor(np.asarray(sequence, dtype=np.int64))
     return Padded(values, lengths)

@@ -2,16 +2,18 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from regard.data.batching import Batching, epoch_batches, padding
+from regard.data.batching import Batching, epoch_batches, first_pool, padding
 from regard.data.corpus import Corpus, Files
 from regard.data.fields import TextField
 from regard.data.recognition import recognise
@@ -23,13 +25,14 @@ from regard.recipes import named_recipe
 from regard.runner import build_task, learn_field
 from regard.settings import load as load_settings
 from regard.settings import override
-from regard.tasks.task import Example, collate, lengths_of
+from regard.tasks.encoded import Encoded, encode
 from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
 from regard.training.precision import Precision, autocast, seconds_per_call
 
 EPOCHS = 40
 EVALUATIONS = 20
+SAMPLED = 1_000_000
 MEASURED_STEPS = 8
 SHARE_FOR_STEPS = 0.9
 """The rest of the time goes to evaluations and saving."""
@@ -90,7 +93,7 @@ def plan(request: Request, device: torch.device) -> Plan:
     recipe = override(recipe, others)
     field = learn_field(recipe, corpus)
     task = build_task(recipe, field)
-    examples = [task.example(row) for row in corpus.train]
+    examples = encode(task, corpus.train)
     if propose:
         for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
             recipe = _note(reasons, label, *proposal(recipe, examples), others)
@@ -155,33 +158,37 @@ def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: st
 
 
 def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
-    characters = sum(len(row["source"]) + len(row["target"]) for row in corpus.train)
-    distinct = len({character for row in corpus.train for character in row["source"] + row["target"]})
+    found = Counter[str]()
+    for side in ("source", "target"):
+        for text in corpus.train.texts(side, SAMPLED):
+            found.update(text)
+    characters, distinct = found.total() * max(len(corpus.train) // SAMPLED, 1), len(found)
     size = min(max(4 * math.isqrt(characters), 500), 32_000)
     size = min(max(round(size, -2), 300 + 2 * distinct), 32_000)
     reason = f"at most {size:,} joint subword pieces with byte fallback, for {characters:,} characters of text"
     return recipe.model_copy(update={"vocabulary": Vocabulary(size=size)}), reason
 
 
-def propose_model(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
-    tokens = sum(len(example.target) for example in examples)
+def propose_model(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
+    tokens = len(examples.target.values)
     model = recipe.model.sized_for(tokens)
     reason = f"{model.describe()}: fits {tokens:,} target tokens; a larger one would learn them by heart"
     return recipe.model_copy(update={"model": model}), reason
 
 
-def propose_batch(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
+def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
     """About a hundred updates an epoch, within what keeps the processor busy and the memory free."""
-    lengths = lengths_of(examples)
-    tokens = min(max(2 ** round(math.log2(max(int(lengths.max(axis=1).sum()) / 100, 1))), 512), 4096)
+    longest = examples.lengths[np.arange(len(examples))].max(axis=1)
+    tokens = min(max(2 ** round(math.log2(max(int(longest.sum()) / 100, 1))), 512), 4096)
     batching = Batching(tokens=tokens)
-    share = padding(lengths, epoch_batches(lengths, batching, recipe.training.seed, 0)).share
+    share = padding(examples.lengths, first_pool(examples.lengths, batching, recipe.training.seed)[0]).share
     reason = f"{tokens:,} tokens a side, rows of like length together: {share:.1%} padding"
     return recipe.model_copy(update={"batching": batching}), reason
 
 
-def propose_steps(recipe: Recipe, examples: Sequence[Example]) -> tuple[Recipe, str]:
-    epoch = len(epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0))
+def propose_steps(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
+    batches, parts = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
+    epoch = round(len(batches) * parts)
     steps = min(max(EPOCHS * epoch, 2000), 100_000)
     recipe = _with_steps(recipe, steps, patience=8)
     rate = 0.4 / recipe.model.width  # the wider, the smaller (Yang et al. 2022, arXiv 2203.03466)
@@ -206,7 +213,7 @@ def _with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
 def _measured(
     recipe: Recipe,
     field: TextField,
-    examples: Sequence[Example],
+    examples: Encoded,
     device: torch.device,
     limit: float | None,
     reasons: list[tuple[str, str]],
@@ -231,14 +238,12 @@ def _measured(
     return recipe
 
 
-def _trial(
-    recipe: Recipe, field: TextField, examples: Sequence[Example], device: torch.device
-) -> Callable[[Precision], None]:
+def _trial(recipe: Recipe, field: TextField, examples: Encoded, device: torch.device) -> Callable[[Precision], None]:
     """A training step on real batches, the same ones for every precision it is timed in."""
     objective = build_objective(build_task(recipe, field), recipe.model, recipe.training.seed).to(device)
     optimiser = Optimiser(objective.model, recipe.training.optimisation, recipe.training.steps)
-    rows = epoch_batches(lengths_of(examples), recipe.batching, recipe.training.seed, 0)[: MEASURED_STEPS + 1]
-    batches = [collate([examples[row] for row in batch]).to(device) for batch in rows]
+    rows = islice(epoch_batches(examples.lengths, recipe.batching, recipe.training.seed, 0), MEASURED_STEPS + 1)
+    batches = [examples.batch(batch).to(device) for batch in rows]
     turns = {"fp32": cycle(batches), "bf16": cycle(batches)}
 
     def step(precision: Precision) -> None:

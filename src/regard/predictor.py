@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from regard.attention import record
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.data.tokenisers import END
 from regard.decoding.search import Search
 from regard.errors import DataError, SettingsError

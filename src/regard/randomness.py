@@ -5,8 +5,10 @@ A run that is resumed at step 700 draws exactly what an uninterrupted run draws 
 
 import hashlib
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 
@@ -19,6 +21,33 @@ def seed_for(*parts: int | str) -> int:
 def generator_for(*parts: int | str) -> torch.Generator:
     """A CPU generator of its own for a purpose and a position."""
     return torch.Generator().manual_seed(seed_for(*parts))
+
+
+def shuffled(places: Int[ndarray, "some"], count: int, *parts: int | str) -> Int[ndarray, "some"]:
+    """Where a random permutation of ``count`` things, one for each purpose, sends some of them.
+
+    Nothing of the size ``count`` is ever made: a Feistel network of four rounds on the next power of four, walked until
+    it ends within ``count`` (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
+    """
+    half = np.uint64(max((max(count - 1, 1).bit_length() + 1) // 2, 1))
+    low = (np.uint64(1) << half) - np.uint64(1)
+    keys = [np.uint64(seed_for(*parts, round_)) for round_ in range(4)]
+    sent = places.astype(np.uint64)
+    outside = np.ones(len(sent), bool)
+    while outside.any():
+        left, right = sent[outside] >> half, sent[outside] & low
+        for key in keys:
+            left, right = right, left ^ (_mixed(right ^ key) & low)
+        sent[outside] = left << half | right
+        outside = sent >= np.uint64(count)
+    return sent.astype(np.int64)
+
+
+def _mixed(numbers: ndarray) -> ndarray:
+    """Every bit of the result depends on every bit of the number (the finaliser of SplitMix64, Steele et al. 2014)."""
+    numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ numbers >> np.uint64(31)
 
 
 def drop(inputs: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.data.corpus import Corpus, Row
+from regard.data.corpus import Corpus
+from regard.data.rows import Row
 from regard.files import write_whole
 from regard.inspection.report import Group, Report, Sample, training_report
 from regard.predictor import Answer, Predictor

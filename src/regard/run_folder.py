@@ -5,7 +5,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors
 from safetensors.torch import load, save
@@ -14,7 +14,7 @@ from torch import nn
 from regard.data.fields import TextField
 from regard.data.tokenisers import load_tokeniser
 from regard.errors import RunError
-from regard.files import write_whole
+from regard.files import remove_unfinished, write_whole
 from regard.recipe import Recipe
 from regard.settings import load as load_settings
 from regard.settings import to_yaml
@@ -44,7 +44,7 @@ class RunFolder:
         if self.path.exists() and any(not _begun(file.name) for file in self.path.iterdir()):
             raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
         self.vocabulary_file.parent.mkdir(parents=True, exist_ok=True)
-        field.tokeniser.save(self.vocabulary_file)
+        write_whole(self.vocabulary_file, field.tokeniser.serialised)
         write_whole(self.data_file, json.dumps({"fingerprint": fingerprint}).encode())
         write_whole(self.recipe_file, to_yaml(recipe).encode())
 
@@ -90,25 +90,30 @@ class RunFolder:
         """Inside, no other process can write this run; the lock ends with the process, however it ends.
 
         Raises:
-            RunError: another process is training here, or the folder cannot be made.
+            RunError: another process is training here, or the folder or something in it cannot be written.
         """
         created = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / ".lock").open("a")
+            with (self.path / ".lock").open("a") as stream:
+                self._hold(stream)
+                try:
+                    remove_unfinished(self.path)
+                    yield
+                finally:
+                    if not self.exists():
+                        self._leave(created)
         except OSError as error:
-            raise RunError(f"cannot write here: {error.strerror}", where=str(self.path)) from None
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                hint = "wait for the other process, or choose another --out"
-                raise RunError("another process is training here", where=str(self.path), hint=hint) from None
-            try:
-                yield
-            finally:
-                if not self.exists():
-                    self._leave(created)
+            hint = "make room or allow writing there and repeat the command, or choose another --out"
+            where = str(error.filename or self.path)
+            raise RunError(f"cannot write here: {error.strerror}", where=where, hint=hint) from error
+
+    def _hold(self, stream: IO[str]) -> None:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait for the other process, or choose another --out"
+            raise RunError("another process is training here", where=str(self.path), hint=hint) from None
 
     def _leave(self, created: bool) -> None:
         """Nothing came of it: as if nobody had been here."""

@@ -5,22 +5,27 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from regard.data.batching import epoch_batches, padding
-from regard.data.corpus import Corpus, Row
+from regard.data.batching import first_pool, padding
+from regard.data.corpus import Corpus
 from regard.data.fields import TextField
+from regard.data.rows import Row
 from regard.data.tokenisers import learn_tokeniser
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
 from regard.evaluation import evaluate, mean_loss, predict_rows
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
+from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate
-from regard.tasks.task import Task, lengths_of
+from regard.tasks.task import Task
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
 from regard.training.objective import Objective, build_objective
 from regard.training.signals import Signals, StopRequested
 
 SAMPLES = 6
+
+MOST_LEARNT = 1_000_000
+"""Rows whose text a vocabulary is learnt from."""
 
 T = TypeVar("T")
 
@@ -40,8 +45,9 @@ class Trained(NamedTuple):
 
 def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
     """One vocabulary for both sides and all tags, from the training rows alone."""
-    tags = sorted({row["tag"] for row in corpus.train if "tag" in row})
-    texts = [TextField.normalise(row[side]) for side in ("source", "target") for row in corpus.train]
+    train = corpus.train
+    tags = sorted({*train.texts("tag", len(train))}) if "tag" in train.columns else []
+    texts = [TextField.normalise(text) for side in ("source", "target") for text in train.texts(side, MOST_LEARNT)]
     return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
 
 
@@ -98,9 +104,9 @@ def _same_run(folder: RunFolder, recipe: Recipe, corpus: Corpus) -> None:
 def _loop(
     recipe: Recipe, corpus: Corpus, task: Task, objective: Objective, folder: RunFolder, progress: Progress
 ) -> Loop:
-    examples = [task.example(row) for row in corpus.train]
-    lengths = lengths_of(examples)
-    share = padding(lengths, epoch_batches(lengths, recipe.batching, recipe.training.seed, 0)).share
+    examples = encode(task, corpus.train)
+    batches, _ = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
+    share = padding(examples.lengths, batches).share
     progress.message(f"batches of at most {recipe.batching.tokens} tokens a side, {share:.1%} of them padding")
     return Loop(
         objective=objective,

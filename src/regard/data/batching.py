@@ -1,14 +1,14 @@
 """Batches by token budget: rows of like length together, in an order that is a function of seed and epoch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 from pydantic import Field
 
-from regard.randomness import seed_for
+from regard.randomness import shuffled
 from regard.settings import Settings
 
 Rows = Int[ndarray, "_"]
@@ -33,40 +33,61 @@ class Padding(NamedTuple):
         return (self.total - self.real) / max(self.total, 1)
 
 
-def epoch_batches(lengths: Int[ndarray, "rows sides"], settings: Batching, seed: int, epoch: int) -> list[Rows]:
+@runtime_checkable
+class Lengths(Protocol):
+    """How long each side of each row is; an array of them, or something that finds them out for the rows asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Rows, /) -> Int[ndarray, "_ sides"]: ...
+
+
+def epoch_batches(lengths: Lengths, settings: Batching, seed: int, epoch: int) -> Iterator[Rows]:
     """The row numbers of every batch of an epoch; every row is in exactly one.
 
-    Rows are shuffled, then each pool is sorted by length and cut where the budget is full, then the batches are
-    shuffled. The same arguments give the same batches, on every machine.
+    Rows are shuffled over the whole data, then each pool is sorted by length, cut where the budget is full, and its
+    batches are shuffled. The same arguments give the same batches, on every machine; no more than a pool is held.
     """
-    random = np.random.Generator(np.random.PCG64(seed_for(seed, "order", epoch)))
-    order = random.permutation(len(lengths))
-    batches = [
-        batch
-        for start in range(0, len(order), settings.pool)
-        for batch in _cut(_by_length(order[start : start + settings.pool], lengths), lengths, settings.tokens)
-    ]
-    return [batches[index] for index in random.permutation(len(batches))]
+    for start in range(0, len(lengths), settings.pool):
+        places = np.arange(start, min(start + settings.pool, len(lengths)))
+        rows = shuffled(places, len(lengths), seed, "rows", epoch)
+        batches = _cut(rows, lengths[rows], settings.tokens)
+        for place in shuffled(np.arange(len(batches)), len(batches), seed, "batches", epoch, start):
+            yield batches[place]
+
+
+def first_pool(lengths: Lengths, settings: Batching, seed: int) -> tuple[list[Rows], float]:
+    """The batches that training begins with, and how many such parts an epoch has."""
+    rows = min(settings.pool, len(lengths))
+    return _first(epoch_batches(lengths, settings, seed, 0), rows), len(lengths) / max(rows, 1)
+
+
+def _first(batches: Iterator[Rows], rows: int) -> list[Rows]:
+    taken: list[Rows] = []
+    while rows > 0:
+        taken.append(next(batches))
+        rows -= len(taken[-1])
+    return taken
 
 
 def sorted_batches(lengths: Int[ndarray, "rows sides"], budget: int) -> list[Rows]:
     """Batches for prediction, longest rows first; nothing is random."""
-    return _cut(_by_length(np.arange(len(lengths)), lengths), lengths, budget)[::-1]
+    return _cut(np.arange(len(lengths)), lengths, budget)[::-1]
 
 
-def padding(lengths: Int[ndarray, "rows sides"], batches: Sequence[Rows]) -> Padding:
-    total = sum(int(lengths[batch].max(axis=0).sum()) * len(batch) for batch in batches)
-    return Padding(int(lengths.sum()), total)
+def padding(lengths: Lengths, batches: Sequence[Rows]) -> Padding:
+    """Over the rows of these batches."""
+    sides = [lengths[batch] for batch in batches]
+    return Padding(sum(int(one.sum()) for one in sides), sum(int(one.max(axis=0).sum()) * len(one) for one in sides))
 
 
-def _by_length(rows: ndarray, lengths: ndarray) -> ndarray:
-    """Sorted by the last side's length, then the one before it; equal rows stay in their (shuffled) order."""
-    return rows[np.lexsort(lengths[rows].T)]
+def _cut(rows: Int[ndarray, "rows"], lengths: Int[ndarray, "rows sides"], budget: int) -> list[Rows]:
+    """Rows sorted by length, then cut so that rows x longest side stays within the budget; a longer row stands alone.
 
-
-def _cut(rows: ndarray, lengths: ndarray, budget: int) -> list[ndarray]:
-    """Cut sorted rows so that rows x longest side stays within the budget; a row longer than it stands alone."""
-    longest = lengths[rows].max(axis=1)
+    Sorted by the last side, then the one before it; equal rows stay in their (shuffled) order.
+    """
+    order = np.lexsort(lengths.T)
+    rows, longest = rows[order], lengths[order].max(axis=1)
     batches, start, widest = [], 0, 0
     for end, length in enumerate(longest.tolist()):
         widest = max(widest, length)

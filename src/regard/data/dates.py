@@ -9,7 +9,7 @@ All dates are of the Gregorian calendar, even where another one is common, as in
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from functools import cache
 from hashlib import blake2b
@@ -21,7 +21,8 @@ from babel import Locale, UnknownLocaleError, localedata
 from babel.dates import parse_pattern, tokenize_pattern
 from pydantic import Field, field_validator
 
-from regard.data.corpus import Corpus, Row, fingerprint
+from regard.data.corpus import Corpus, fingerprint
+from regard.data.rows import Row, Rows
 from regard.errors import SettingsError, did_you_mean
 from regard.settings import Settings
 
@@ -79,21 +80,19 @@ class Dates(Settings):
     def load(self) -> Corpus:
         """The same rows on every machine with the same Babel."""
         dates = iter(_shuffled(self.seed))
-        test = self._rows(islice(dates, self.test))
-        dev = self._rows(islice(dates, self.dev))
-        train = self._rows(islice(cycle(dates), self.train))
+        test = Rows.of(self._rows(islice(dates, self.test)))
+        dev = Rows.of(self._rows(islice(dates, self.dev)))
+        train = Rows.of(self._rows(islice(cycle(dates), self.train)))
         return Corpus(train, dev, test, Counter(), self._notes(), fingerprint([train, dev, test]))
 
-    def _rows(self, dates: Iterable[date]) -> list[Row]:
+    def _rows(self, dates: Iterable[date]) -> Iterator[Row]:
         """Locales take turns, and so do the forms of each."""
-        rows: list[Row] = []
         for number, day in enumerate(dates):
             turn, place = divmod(number, len(self.locales))
             locale = self.locales[place]
             choices = forms(locale)
             text = write(day, locale, choices[turn % len(choices)])
-            rows.append({"source": text, "target": day.isoformat(), "tag": locale})
-        return rows
+            yield {"source": text, "target": day.isoformat(), "tag": locale}
 
     def _notes(self) -> tuple[str, ...]:
         count = sum(len(forms(locale)) for locale in self.locales)

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.data.tokenisers import END, Tokeniser
 from regard.errors import DataError, did_you_mean
 

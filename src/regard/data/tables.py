@@ -11,17 +11,16 @@ Each may end in ``.gz``. Files are UTF-8, with or without a byte order mark, or 
 line, and one ``\\r`` before it is dropped. A bad row is dropped whole and counted, so that its neighbours never shift.
 """
 
-import codecs
 import csv
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regard.data.lines import is_gzip, lines
 from regard.errors import DataError
 
 # What a column may be called, most telling name first, in lower case; these words make a first line a header.
@@ -44,28 +43,42 @@ LANGUAGES = frozenset(
 )
 
 BLANK = "blank line"
-_MOST_INFLATED, _MOST_BYTES = 200, 2**30
+SEEN = 100_000
+"""Rows at the beginning of a file by which its form is judged."""
+
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ]\d{1,2}:\d\d.*)?)?")
 _NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
 
 
+Cells = tuple[str, ...]
+Stream = Callable[[Counter[str]], Iterator[Cells]]
+
+
 class Table(NamedTuple):
-    """Rows of cells, all of one width.
+    """Rows of cells, all of one width, of a file that may be larger than memory.
 
     ``name`` is for messages. ``columns`` are named by the data if ``named``, and otherwise "1", "2", ...
-    ``dropped`` counts bad rows by reason.
+    ``rows`` are the first `SEEN` and ``dropped`` counts the bad ones among them by reason; ``stream`` reads all rows
+    and adds what it drops to a counter.
     """
 
     name: str
-    columns: tuple[str, ...]
+    columns: Cells
     named: bool
-    rows: list[tuple[str, ...]]
+    rows: list[Cells]
     dropped: Counter[str]
+    stream: Stream
 
     def column(self, name: str) -> list[str]:
         place = self.columns.index(name)
         return [row[place] for row in self.rows]
+
+
+def _table(name: str, columns: Cells, named: bool, stream: Stream) -> Table:
+    dropped = Counter[str]()
+    rows = list(islice(stream(dropped), SEEN))
+    return Table(name, columns, named, rows, dropped, stream)
 
 
 def read_table(paths: Sequence[Path]) -> Table:
@@ -77,7 +90,7 @@ def read_table(paths: Sequence[Path]) -> Table:
     forms = [_without_gz(path).suffix.lower() for path in paths]
     tables = {".tsv": _from_tsv, ".csv": _from_csv, ".json": _from_json, ".jsonl": _from_json}
     if len(paths) == 1 and forms[0] in tables:
-        return tables[forms[0]](paths[0], _lines(paths[0]))
+        return tables[forms[0]](paths[0])
     if not tables.keys().isdisjoint(forms):
         raise DataError(
             f"{len(paths)} files, and at least one is a whole table of its own",
@@ -106,81 +119,24 @@ def _name(paths: Iterable[Path]) -> str:
 
 
 def _without_gz(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return path.with_suffix("") if is_gzip(path) else path
 
 
-def _lines(path: Path) -> list[str]:
-    lines = _read_text(path).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+def _from_tsv(path: Path) -> Table:
+    return _from_cells(path, lambda: (line.split("\t") for line in lines(path)))
 
 
-def _read_text(path: Path) -> str:
-    data = _read_bytes(path)
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        where, position = _locate(path, data[: error.start].decode(encoding))
-        raise DataError(
-            f"byte 0x{data[error.start]:02x} after {position} characters of this line is not {encoding.upper()}",
-            where=where,
-            hint="if it is text, save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
-        ) from None
-    if not text:
-        raise DataError("the file is empty", where=str(path), hint="give a file with one pair a line")
-    if "\0" in text:
-        where, position = _locate(path, text[: text.index("\0")])
-        hint = "this is no text file, or UTF-16 or UTF-32 without its byte order mark: save it as UTF-8"
-        raise DataError(f"a NUL byte after {position} characters of this line", where=where, hint=hint)
-    return text
-
-
-def _locate(path: Path, before: str) -> tuple[str, int]:
-    """The file and line, and the characters of that line, that ``before`` ends at."""
-    return f"{path}:{before.count(chr(10)) + 1}", len(before) - before.rfind("\n") - 1
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if not path.exists():
-            raise DataError("no such file", where=str(path), hint=f"looked in {path.parent.resolve()}")
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "a device or pipe"
-            raise DataError(f"this is {found}, not a file", where=str(path), hint="name the data files themselves")
-        return _inflate(path) if path.suffix.lower() == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        hint = "fetch it or compress it again"
-        raise DataError(f"damaged or not gzip: {error}", where=str(path), hint=hint) from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint="check its permissions") from None
-
-
-def _inflate(path: Path) -> bytes:
-    most = max(_MOST_BYTES, _MOST_INFLATED * path.stat().st_size)
-    inflated = bytearray()
-    with gzip.open(path) as stream:
-        while piece := stream.read(2**20):
-            inflated += piece
-            if len(inflated) > most:
-                hint = "if it is meant to be so large, decompress it first"
-                raise DataError(f"inflates to more than {most:,} bytes", where=str(path), hint=hint)
-    return bytes(inflated)
-
-
-def _from_tsv(path: Path, lines: list[str]) -> Table:
-    return _from_cells(path, [line.split("\t") for line in lines])
-
-
-def _from_csv(path: Path, lines: list[str]) -> Table:
+def _from_csv(path: Path) -> Table:
     csv.field_size_limit(2**31 - 1)  # a cell may be long: what is too long is for the caller to say
-    reader = csv.reader((line + "\n" for line in lines), strict=True)
-    rows, begun = [], 1
+    return _from_cells(path, lambda: _csv_rows(path))
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    reader = csv.reader((line + "\n" for line in lines(path)), strict=True)
+    begun = 1
     try:
         for row in reader:
-            rows.append(row)
+            yield row
             begun = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -188,24 +144,39 @@ def _from_csv(path: Path, lines: list[str]) -> Table:
             where=f"{path}:{begun}",
             hint='close every quote and write "" for a quote inside, or save as .tsv, where quotes are characters',
         ) from None
-    return _from_cells(path, rows)
 
 
-def _from_cells(path: Path, cells: list[list[str]]) -> Table:
-    full = [tuple(row) for row in cells if len(row) > 1 or "".join(row).strip()]
+def _from_cells(path: Path, read: Callable[[], Iterator[list[str]]]) -> Table:
+    full = [tuple(row) for row in islice(read(), SEEN) if not _is_blank(row)]
     width = Counter(map(len, full)).most_common(1)[0][0] if full else 0
     if width < 2:
         found = "one column: which is the other side?" if full else "nothing but blank lines"
         hint = "the columns of a .tsv are parted by tabs, those of a .csv by commas"
         raise DataError(found, where=str(path), hint=hint)
-    rows = [row for row in full if len(row) == width]
-    dropped = Counter({BLANK: len(cells) - len(full), "wrong number of columns": len(full) - len(rows)})
-    if _is_header(rows[0], rows[1:]):
-        return Table(str(path), tuple(cell.strip() for cell in rows[0]), True, rows[1:], +dropped)
-    return Table(str(path), _numbers(width), False, rows, +dropped)
+    first, *others = (row for row in full if len(row) == width)
+    named = _is_header(first, others)
+
+    def stream(dropped: Counter[str]) -> Iterator[Cells]:
+        rows = _of_width(width, read(), dropped)
+        return islice(rows, 1, None) if named else rows
+
+    columns = tuple(cell.strip() for cell in first) if named else _numbers(width)
+    return _table(str(path), columns, named, stream)
 
 
-def _is_header(first: tuple[str, ...], others: list[tuple[str, ...]]) -> bool:
+def _is_blank(row: list[str]) -> bool:
+    return len(row) < 2 and not "".join(row).strip()
+
+
+def _of_width(width: int, rows: Iterator[list[str]], dropped: Counter[str]) -> Iterator[Cells]:
+    for row in rows:
+        if len(row) == width:
+            yield tuple(row)
+        else:
+            dropped[BLANK if _is_blank(row) else "wrong number of columns"] += 1
+
+
+def _is_header(first: Cells, others: list[Cells]) -> bool:
     """Two known names that never recur below them, or a name above nothing but numbers or times."""
     names = [cell.strip().lower() for cell in first]
     if len(set(names)) < len(names):
@@ -220,33 +191,42 @@ def _is_known(name: str) -> bool:
     return name in SOURCE_NAMES + TARGET_NAMES + TAG_NAMES + OTHER_NAMES or is_language(name)
 
 
-def _names_figures(name: str, others: list[tuple[str, ...]], place: int) -> bool:
+def _names_figures(name: str, others: list[Cells], place: int) -> bool:
     if len(others) < 3 or not name or is_number(name) or is_time(name):
         return False
     return all(is_number(row[place]) or is_time(row[place]) for row in others)
 
 
-def _numbers(width: int) -> tuple[str, ...]:
+def _numbers(width: int) -> Cells:
     return tuple(str(number) for number in range(1, width + 1))
 
 
-def _from_json(path: Path, lines: list[str]) -> Table:
-    columns: tuple[str, ...] = ()
-    rows, dropped = [], Counter[str]()
-    for line in lines:
-        try:
-            cells = _cells(line)
-            columns = columns or tuple(cells)
-            rows.append(tuple(cells[column] for column in columns))
-        except KeyError as missing:
-            dropped[f"no text under {missing}"] += 1
-        except ValueError as reason:
-            dropped[str(reason)] += 1
-    if not rows:
+def _from_json(path: Path) -> Table:
+    dropped = Counter[str]()
+    first = next(_objects(path, dropped), None)
+    if not first:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common(3))
         hint = 'each line is one object with the same keys: {"source": "...", "target": "..."}'
         raise DataError(f"no line can be used: {reasons}", where=str(path), hint=hint)
-    return Table(str(path), columns, True, rows, dropped)
+    columns = tuple(first)
+
+    def stream(dropped: Counter[str]) -> Iterator[Cells]:
+        for cells in _objects(path, dropped):
+            missing = next((column for column in columns if column not in cells), None)
+            if missing is None:
+                yield tuple(cells[column] for column in columns)
+            else:
+                dropped[f"no text under {missing!r}"] += 1
+
+    return _table(str(path), columns, True, stream)
+
+
+def _objects(path: Path, dropped: Counter[str]) -> Iterator[dict[str, str]]:
+    for line in lines(path):
+        try:
+            yield _cells(line)
+        except ValueError as reason:
+            dropped[str(reason)] += 1
 
 
 def _cells(line: str) -> dict[str, str]:
@@ -290,17 +270,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_aligned(paths: Sequence[Path]) -> Table:
-    files = [_lines(path) for path in paths]
-    if len({len(lines) for lines in files}) > 1:
-        counts = ", ".join(f"{path} has {len(lines):,}" for path, lines in zip(paths, files, strict=True))
-        hint = "line n of one file must belong to line n of the others; nothing was paired"
-        raise DataError(f"line counts differ: {counts}", where=_name(paths), hint=hint)
+    def stream(_: Counter[str]) -> Iterator[Cells]:
+        for row in zip_longest(*(lines(path) for path in paths)):
+            if None in row:
+                raise _unequal(paths)
+            yield row
+
     columns = _names_of_files(paths)
-    rows = list(zip(*files, strict=True))
-    return Table(_name(paths), columns or _numbers(len(paths)), bool(columns), rows, Counter())
+    return _table(_name(paths), columns or _numbers(len(paths)), bool(columns), stream)
 
 
-def _names_of_files(paths: Sequence[Path]) -> tuple[str, ...]:
+def _unequal(paths: Sequence[Path]) -> DataError:
+    counts = ", ".join(f"{path} has {sum(1 for _ in lines(path)):,}" for path in paths)
+    hint = "line n of one file must belong to line n of the others; nothing was paired"
+    return DataError(f"line counts differ: {counts}", where=_name(paths), hint=hint)
+
+
+def _names_of_files(paths: Sequence[Path]) -> Cells:
     """What tells the files' names apart, seen from the end: en and de of train.en.txt and train.de.txt."""
     parts = [_without_gz(path).name.split(".") for path in paths]
     while len(paths) > 1 and all(parts) and len({part[-1] for part in parts}) == 1:

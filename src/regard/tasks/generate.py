@@ -1,5 +1,6 @@
 """Generate: a source in, a text out. Translation, transliteration, rewriting: data, not code."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -7,8 +8,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from regard.data.corpus import Row
 from regard.data.fields import TextField
+from regard.data.rows import Row
 from regard.data.tokenisers import END, PAD, START, UNKNOWN
 from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.search import Search, search
@@ -40,6 +41,7 @@ class Generate:
         self.settings, self.field = settings, field
         self.vocabulary = len(field.tokeniser)
         self.metric: str = settings.metric
+        self.fingerprint = hashlib.blake2b(field.tokeniser.serialised, digest_size=16).hexdigest()
 
     def head(self, embedding: TokenEmbedding) -> TokenHead:
         return TokenHead(embedding, self.settings.label_smoothing)

@@ -9,20 +9,20 @@ import torch
 from jaxtyping import Int
 from numpy import ndarray
 
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
 from regard.models.model import Model
 from regard.models.parts import Loss
-from regard.padded import Padded, pad
+from regard.padded import Ids, Padded, pad
 
 
 class Example(NamedTuple):
     """A row as ids, each side with its end."""
 
-    source: list[int]
-    target: list[int]
+    source: Ids
+    target: Ids
 
 
 class Batch(NamedTuple):
@@ -68,6 +68,10 @@ class Task(Protocol):
     @property
     def vocabulary(self) -> int:
         """How many tokens the embedding needs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What examples depend on beside their row; equal for tasks that encode alike."""
 
     @property
     def metric(self) -> str:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 from safetensors.torch import load, save
@@ -14,6 +16,7 @@ from regard.files import whole_folder, write_whole
 
 FORMAT = 1
 TENSORS, STANDING = "state.safetensors", "standing.json"
+UNUSABLE = (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError)
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Checkpoints:
 
     def save(self, standing: Standing, tensors: dict[str, Tensor]) -> None:
         """Write one and let the oldest go; at a step that was saved before, only the standing can have changed."""
-        path = self.folder / f"{standing.step:08d}"
+        path = self._path(standing.step)
         if self._last and self._last[0] == standing.step:
             write_whole(path / STANDING, _describe(standing, self._last[1]))
             return
@@ -52,39 +55,53 @@ class Checkpoints:
             (aside / STANDING).write_bytes(_describe(standing, digest))
         self._last = standing.step, digest
         kept = [step for step in self.steps() if step <= standing.step][-self.keep :]
-        outdated = [self.folder / f"{step:08d}" for step in {*self.steps()} - {*kept}]  # later ones were damaged
-        for unwanted in [*outdated, *self.folder.glob(".[0-9]*")]:  # a kill while saving leaves hidden ones
-            shutil.rmtree(unwanted)
+        for outdated in {*self.steps()} - {*kept}:  # later ones could not be used
+            shutil.rmtree(self._path(outdated))
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints on disk, oldest first."""
         names = [path.name for path in self.folder.glob("[0-9]*")] if self.folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(name) for name in names if name.isdecimal())
 
-    def latest(self) -> tuple[Standing | None, dict[str, Tensor], list[str]]:
-        """The newest checkpoint that is whole, and what was wrong with the newer ones."""
+    def restore(self, use: Callable[[dict[str, Tensor]], None]) -> tuple[Standing | None, list[str]]:
+        """Hand ``use`` the newest checkpoint that is whole; where it stood, and what was wrong with newer ones.
+
+        ``use`` may refuse tensors with KeyError or ValueError if it has changed nothing; then it gets the ones before.
+        """
         problems: list[str] = []
         for step in reversed(self.steps()):
             try:
-                return *self._read(self.folder / f"{step:08d}"), problems
-            except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-                problems.append(f"checkpoint {step} cannot be used ({error}); going back to the one before")
-        return None, {}, problems
+                standing, tensors, digest = self._read(step)
+                use(tensors)
+            except UNUSABLE as error:
+                reason = f"no {error}" if isinstance(error, KeyError) else error
+                problems.append(f"checkpoint {step} cannot be used: {reason}")
+            else:
+                self._last = step, digest
+                return standing, problems
+        return None, problems
 
-    def _read(self, path: Path) -> tuple[Standing, dict[str, Tensor]]:
-        description = json.loads((path / STANDING).read_text("utf-8"))
+    def _read(self, step: int) -> tuple[Standing, dict[str, Tensor], str]:
+        description = json.loads((self._path(step) / STANDING).read_text("utf-8"))
         if description["format"] != FORMAT:
             raise ValueError(f"its format is {description['format']}, this version reads {FORMAT}")
-        content = (path / TENSORS).read_bytes()
-        if _digest(content) != description["blake2b"]:
+        content = (self._path(step) / TENSORS).read_bytes()
+        digest = _digest(content)
+        if _checksum(description["standing"], digest) != description["blake2b"]:
             raise ValueError("its content does not match its checksum")
-        standing = Standing(**description["standing"])
-        self._last = standing.step, description["blake2b"]
-        return standing, load(content)
+        return Standing(**description["standing"]), load(content), digest
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:08d}"
 
 
-def _describe(standing: Standing, digest: str) -> bytes:
-    return json.dumps({"format": FORMAT, "standing": asdict(standing), "blake2b": digest}, indent=1).encode()
+def _describe(standing: Standing, tensors: str) -> bytes:
+    stood = asdict(standing)
+    return json.dumps({"format": FORMAT, "standing": stood, "blake2b": _checksum(stood, tensors)}, indent=1).encode()
+
+
+def _checksum(standing: dict[str, Any], tensors: str) -> str:
+    return _digest(json.dumps([standing, tensors]).encode())
 
 
 def _digest(content: bytes) -> str:

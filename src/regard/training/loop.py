@@ -3,13 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -18,7 +17,8 @@ from regard.errors import DivergedError
 from regard.files import write_whole
 from regard.randomness import seed_for
 from regard.settings import Settings
-from regard.tasks.task import Batch, Example, collate, lengths_of
+from regard.tasks.encoded import Encoded
+from regard.tasks.task import Batch
 from regard.training.checkpoints import Checkpoints, Standing
 from regard.training.objective import Objective
 from regard.training.optimisation import Optimisation, Optimiser, diverged
@@ -97,7 +97,7 @@ class Loop:
     """One run: what is trained, on what, and where its state is kept."""
 
     objective: Objective
-    examples: Sequence[Example]
+    examples: Encoded
     settings: Training
     batching: Batching
     folder: Path
@@ -107,7 +107,6 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.device = next(self.objective.parameters()).device
-        self.lengths = lengths_of(self.examples)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep)
         self.optimiser = Optimiser(self.objective.model, self.settings.optimisation, self.settings.steps)
         self.standing = self._restore()
@@ -200,14 +199,11 @@ class Loop:
         """All batches from where training stands, epoch after epoch; the standing follows."""
         standing = self.standing
         while True:
-            batches = epoch_batches(self.lengths, self.batching, self.settings.seed, standing.epoch)
-            for rows in batches[standing.batch :]:
+            batches = epoch_batches(self.examples.lengths, self.batching, self.settings.seed, standing.epoch)
+            for rows in islice(batches, standing.batch, None):
                 standing.batch += 1
-                yield self._collate(rows)
+                yield self.examples.batch(rows).to(self.device)
             standing.epoch, standing.batch = standing.epoch + 1, 0
-
-    def _collate(self, rows: np.ndarray) -> Batch:
-        return collate([self.examples[row] for row in rows]).to(self.device)
 
     def _save(self) -> None:
         self.checkpoints.save(self.standing, self.optimiser.tensors())

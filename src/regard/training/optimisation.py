@@ -119,8 +119,13 @@ class Optimiser:
             KeyError: a tensor is missing; ValueError: one has another shape. Nothing was changed.
         """
         for name, weight in self.weights.items():
-            if tensors[f"weights/{name}"].shape != weight.shape or tensors[f"average/{name}"].shape != weight.shape:
-                raise ValueError(f"'{name}' has another shape than {tuple(weight.shape)}")
+            shapes = {"weights": weight.shape, "average": weight.shape}
+            if any(f"{key}/{name}" in tensors for key in MOMENTS):
+                shapes |= {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
+            for key, shape in shapes.items():
+                if tensors[f"{key}/{name}"].shape != shape:
+                    found = tuple(tensors[f"{key}/{name}"].shape)
+                    raise ValueError(f"'{key}/{name}' is of shape {found}, not {tuple(shape)}")
         for name, weight in self.weights.items():
             weight.copy_(tensors[f"weights/{name}"])
             self.average[name].copy_(tensors[f"average/{name}"])

@@ -8,7 +8,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.training.checkpoints import Standing
 from regard.training.loop import Evaluated
 

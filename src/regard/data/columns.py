@@ -1,0 +1,75 @@
+"""Which columns of a table are the source, the target and the tag."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from regard.data.recognition import is_label
+from regard.data.rows import Row
+from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Cells, Table
+from regard.errors import DataError, did_you_mean
+
+MOST_LISTED = 8
+
+
+class Columns(NamedTuple):
+    """Which column plays which role."""
+
+    source: str
+    target: str
+    tag: str | None = None
+
+
+def by_role(table: Table, columns: Columns, rows: Iterable[Cells]) -> Iterator[Row]:
+    """Rows by role, outer whitespace taken off."""
+    roles = {role: table.columns.index(name) for role, name in columns._asdict().items() if name is not None}
+    for cells in rows:
+        yield {role: cells[place].strip() for role, place in roles.items()}
+
+
+def choose_columns(table: Table, source: str | None, target: str | None, tag: str | None) -> Columns:
+    """Columns that were asked for; otherwise by name, otherwise the first and the second.
+
+    Raises:
+        DataError: a column does not exist, or names and places leave it open which are meant.
+    """
+    source = _find(table, source, "--source") if source else None
+    target = _find(table, target, "--target") if target else None
+    tag = _find(table, tag, "--tag") if tag else None
+    if len(table.columns) > 2:
+        tag = tag or _named(table, TAG_NAMES, source, target)
+    source = source or _named(table, SOURCE_NAMES, target, tag)
+    target = target or _named(table, TARGET_NAMES, source, tag)
+    source, target = _by_place(table, source, target, [name for name in table.columns if name != tag])
+    if len({source, target, tag}) < 3:
+        raise DataError("one column cannot be two of source, target and tag", where=table.name)
+    return Columns(source, target, tag)
+
+
+def _by_place(table: Table, source: str | None, target: str | None, free: Sequence[str]) -> tuple[str, str]:
+    """What names leave open: of two columns the second is the target, unless the first one is a label."""
+    if source and target:
+        return source, target
+    if len(free) < 2:
+        hint = "a tab (.tsv) or a comma (.csv) must stand between source and target"
+        raise DataError("one column: which is the other side?", where=table.name, hint=hint)
+    if len(free) > 2:
+        some = ", ".join(free[:MOST_LISTED]) + (", ..." if len(free) > MOST_LISTED else "")
+        hint = f"say which, for example: --source {free[0]} --target {free[1]}"
+        raise DataError(f"{len(free)} columns of text: {some}", where=table.name, hint=hint)
+    first, second = free
+    label_first = not (source or target) and is_label(table, first) and not is_label(table, second)
+    return (second, first) if label_first or source == second or target == first else (first, second)
+
+
+def _find(table: Table, name: str, flag: str) -> str:
+    if name in table.columns:
+        return name
+    if name.isdecimal() and 0 < int(name) <= len(table.columns):
+        return table.columns[int(name) - 1]
+    raise DataError(f"{flag}: no column '{name}'", where=table.name, hint=did_you_mean(name, table.columns))
+
+
+def _named(table: Table, names: Sequence[str], *taken: str | None) -> str | None:
+    """The column with the most telling of some names."""
+    by_name = {name.lower(): name for name in table.columns if table.named and name not in taken}
+    return next((by_name[name] for name in names if name in by_name), None)

@@ -1,0 +1,101 @@
+"""The lines of data files, plain or gzip, as they come; every way in which a file is not text has its own message."""
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from regard.errors import DataError
+
+MOST_INFLATED, MOST_BYTES = 200, 2**30
+"""A compressed file may become so many times its size, or so many bytes if that is more."""
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Only ``\\n`` ends a line, and one ``\\r`` before it is dropped; UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        DataError: the file is missing, empty, unreadable or not text; the line is named.
+    """
+    _check_kind(path)
+    try:
+        with _open(path) as stream:
+            decoded = _from_utf16(path, stream) if stream.peek(2)[:2] in UTF_16 else _from_utf8(path, stream)
+            for number, line in enumerate(decoded, start=1):
+                if "\0" in line:
+                    hint = "this is no text file, or UTF-16 or UTF-32 without its byte order mark: save it as UTF-8"
+                    found = f"a NUL byte after {line.index(chr(0))} characters of this line"
+                    raise DataError(found, where=f"{path}:{number}", hint=hint)
+                yield line.removesuffix("\n").removesuffix("\r")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        hint = "fetch it or compress it again"
+        raise DataError(f"damaged or not gzip: {error}", where=str(path), hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint="check its permissions") from None
+
+
+def is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _check_kind(path: Path) -> None:
+    if not path.exists():
+        raise DataError("no such file", where=str(path), hint=f"looked in {path.parent.resolve()}")
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "a device or pipe"
+        raise DataError(f"this is {found}, not a file", where=str(path), hint="name the data files themselves")
+
+
+def _open(path: Path) -> BufferedReader | gzip.GzipFile:
+    return gzip.open(path) if is_gzip(path) else path.open("rb")
+
+
+def _from_utf8(path: Path, stream: BufferedReader | gzip.GzipFile) -> Iterator[str]:
+    number = 0
+    for number, raw in enumerate(_pieces(path, stream), start=1):
+        raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            raise _not_text(f"{path}:{number}", raw[: error.start].decode(), error) from None
+        if number == 1 and not line:
+            break
+        yield line
+    else:
+        if number:
+            return
+    raise DataError("the file is empty", where=str(path), hint="give a file with one pair a line")
+
+
+def _from_utf16(path: Path, stream: BufferedReader | gzip.GzipFile) -> Iterator[str]:
+    """Line ends cannot be found before decoding, and such files are small: read at once."""
+    data = b"".join(_pieces(path, stream))
+    try:
+        text = data.decode("utf-16")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-16")
+        where = f"{path}:{before.count(chr(10)) + 1}"
+        raise _not_text(where, before.rpartition("\n")[2], error) from None
+    yield from text.removesuffix("\n").split("\n")
+
+
+def _not_text(where: str, before: str, error: UnicodeDecodeError) -> DataError:
+    found = f"byte 0x{error.object[error.start]:02x} after {len(before)} characters of this line"
+    hint = "if it is text, save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
+    return DataError(f"{found} is not {error.encoding.upper().removesuffix('LE')}", where=where, hint=hint)
+
+
+def _pieces(path: Path, stream: BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
+    """Bytes up to each newline; a file that is a bomb is left before it fills the memory."""
+    most = max(MOST_BYTES, MOST_INFLATED * path.stat().st_size)
+    read = 0
+    while piece := stream.readline(most - read + 1):
+        read += len(piece)
+        if read > most:
+            hint = "if it is meant to be so large, decompress it first"
+            raise DataError(f"inflates to more than {most:,} bytes", where=str(path), hint=hint)
+        yield piece

@@ -1,0 +1,78 @@
+"""Rows as ids in flat arrays, encoded once."""
+
+import hashlib
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy import ndarray
+
+from regard.data.arrays import CHUNK, Arrays, Ragged, kept
+from regard.data.rows import Rows
+from regard.padded import Padded
+from regard.tasks.task import Batch, Example, Task
+
+
+class Encoded:
+    """Examples by number: how long both sides of any of them are, and batches of them."""
+
+    def __init__(self, source: Ragged, target: Ragged):
+        self.source, self.target = source, target
+
+    @property
+    def lengths(self) -> "SideLengths":
+        return SideLengths(self)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
+        return Batch(_padded(self.source, rows), _padded(self.target, rows))
+
+
+def _padded(records: Ragged, rows: Int[ndarray, "rows"]) -> Padded:
+    lengths = records.lengths(rows)
+    real = np.arange(lengths.max()) < lengths[:, None]
+    values = np.zeros(real.shape, np.int64)
+    values[real] = np.concatenate([records[row] for row in rows.tolist()])
+    return Padded(torch.from_numpy(values), torch.from_numpy(lengths))
+
+
+class SideLengths:
+    """The lengths of both sides of the rows asked for, found out when they are."""
+
+    def __init__(self, encoded: Encoded):
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, rows: Int[ndarray, "rows"]) -> Int[ndarray, "rows 2"]:
+        return np.stack([self.encoded.source.lengths(rows), self.encoded.target.lengths(rows)], axis=1)
+
+
+def encode(task: Task, rows: Rows) -> Encoded:
+    """All rows as examples; those of a corpus on disk lie beside it and are encoded once for each vocabulary.
+
+    Raises:
+        DataError: a row cannot be encoded, or there is no room for them.
+    """
+    folder = rows.folder
+    if folder:
+        name = hashlib.blake2b(f"{task.fingerprint} {rows.digest()}".encode(), digest_size=16).hexdigest()
+        folder = folder / name
+    with kept(folder) as arrays:
+        if not arrays.done:
+            _fill(arrays, task, rows)
+    return Encoded(arrays.ragged("source"), arrays.ragged("target"))
+
+
+def _fill(arrays: Arrays, task: Task, rows: Rows) -> None:
+    """What was added before an interruption is not added again."""
+    kind = np.uint16 if task.vocabulary <= 1 << 16 else np.int32
+    waiting = map(rows.__getitem__, range(len(arrays["source.ends"]), len(rows)))
+    while chunk := [task.example(row) for row in islice(waiting, CHUNK)]:
+        sides = {name: [np.array(getattr(one, name), kind) for one in chunk] for name in Example._fields}
+        arrays.append(arrays.records("source", sides["source"]) | arrays.records("target", sides["target"]))
+    arrays.finish()
