@@ -4,14 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check check-long bench clean
+.PHONY: help demo test check check-long bench bench-training clean
 
 help:
 	@echo "make demo        train on dates in many languages and see what the model looks at (about a minute)"
 	@echo "make test        run the tests"
 	@echo "make check       formatter, linter, type checker"
 	@echo "make check-long  the tests that take minutes"
-	@echo "make bench       the tables of BENCHMARKS.md"
+	@echo "make bench       speed of both model families, training and decoding"
+	@echo "make bench-training DATA=DIR  training speed beside other packages, on Multi30k"
 	@echo "make clean       remove .venv, caches and runs/demo"
 
 demo: .venv/regard
@@ -30,6 +31,10 @@ check-long: .venv/tools
 
 bench: .venv/tools
 	$(BIN)/python benchmarks/speed.py
+
+bench-training: .venv/tools
+	$(INSTALL) --editable '.[bench]'
+	$(BIN)/python benchmarks/training.py --data $(DATA)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs/demo

@@ -1,24 +1,20 @@
 """Speed of this machine with both model families: training by precision, and decoding by batch and beam.
 
-Contenders alternate within a round and medians over rounds are printed, so that a machine with noisy neighbours still
-gives fair ratios. The data is that of ``regard demo``; weights are random: speed does not depend on what was learnt.
+The data is that of ``regard demo``; weights are random: speed does not depend on what was learnt.
 
     python benchmarks/speed.py [--rounds 5]
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from itertools import islice
 
-import torch
+from side_by_side import CPU, compare, describe_machine
 
 from regard.data.batching import Batching, epoch_batches
 from regard.data.dates import Dates
 from regard.decoding.search import Search
 from regard.evaluation import predict_rows
-from regard.machine import matrix_rate
 from regard.models.model import ModelSettings
 from regard.recipes.dates import dates
 from regard.runner import build_task, learn_field
@@ -33,7 +29,6 @@ MODELS = {
     "transformer": {"kind": "transformer", "width": 256, "encoder": SIDE, "decoder": SIDE},
     "rnn": {"kind": "rnn", "width": 256},
 }
-CPU = torch.device("cpu")
 
 
 def training_step(objective: Objective, batches: list[Batch], precision: str) -> Callable[[], int]:
@@ -67,24 +62,11 @@ def decoding(task: Generate, objective: Objective, examples: list[Example], beam
     return run
 
 
-def compare(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Median tokens per second of each, taking turns."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            tokens = run()
-            rates[name].append(tokens / (time.perf_counter() - started))
-    return {name: statistics.median(values[1:]) for name, values in rates.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for kind in (torch.float32, torch.bfloat16):
-        print(f"matrix product {kind}: {matrix_rate(kind, CPU):,.0f} GFLOP/s")
+    describe_machine()
     recipe = dates()
     corpus = Dates(train=4000, dev=10, test=64).load()
     task = build_task(recipe, learn_field(recipe, corpus))

@@ -173,17 +173,15 @@ def test_torch_multihead_attention_agrees(kernel):
     theirs = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
     ours = Attention(8, 2).double()
     nn.init.normal_(theirs.in_proj_bias)
-    with torch.no_grad():
-        for name, part in (("weight", theirs.in_proj_weight), ("bias", theirs.in_proj_bias)):
-            getattr(ours.query, name).copy_(part[:8])
-            getattr(ours.key_value, name).copy_(part[8:])
+    ours.projection.load_state_dict({"weight": theirs.in_proj_weight, "bias": theirs.in_proj_bias})
     ours.output.load_state_dict(theirs.out_proj.state_dict())
     inputs, memory, lengths = random(2, 3, 8), random(2, 5, 8), torch.tensor([5, 2])
     padding = torch.arange(5) >= lengths[:, None]
     expected, weights = theirs(inputs, memory, memory, key_padding_mask=padding, average_attn_weights=False)
     with record(nn.ModuleDict({"cross_attention": ours})) as maps:
-        out = ours(inputs, ours.remember(memory), Lengths(lengths))
+        out = ours(ours.ask(inputs), ours.remember(memory), Lengths(lengths))
     torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(ours(*ours.project(inputs), Full()), theirs(inputs, inputs, inputs)[0])
     torch.testing.assert_close(maps, {"cross": weights.float()})
 
 
@@ -200,7 +198,7 @@ def test_dropout_is_on_the_weights_and_only_while_training():
     inputs = random(2, 3, 8)
 
     def out() -> torch.Tensor:
-        return module(inputs, module.remember(inputs), Full())
+        return module(*module.project(inputs), Full())
 
     assert not out().equal(out())
     module.eval()

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from regard.attention.attend import attend
 from regard.attention.positions import Rotation, rotate
@@ -20,40 +21,55 @@ class KeysValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762), self or cross: `remember` says over what."""
+    """Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762): `project` for self, `ask` and `remember` for cross.
+
+    One weight projects to queries, keys and values, in this order, so that self-attention makes all three at once.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
+        self.width, self.heads, self.dropout = width, heads, dropout
+        self.projection = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
-        for projection in (self.query, self.key_value, self.output):
-            nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
-            nn.init.zeros_(projection.bias)
+        for weight in (*self.projection.weight.split([width, 2 * width]), self.output.weight):
+            nn.init.xavier_uniform_(weight, gain=2**-0.5)
+        nn.init.zeros_(self.projection.bias)
+        nn.init.zeros_(self.output.bias)
 
-    def remember(self, memory: Float[Tensor, "batch keys width"], turn: Rotation | None = None) -> KeysValues:
-        """Keys and values of what can be looked at: once per memory, or once per new step."""
-        keys, values = self.key_value(memory).chunk(2, dim=-1)
-        return KeysValues(rotate(self._split(keys), turn), self._split(values))
+    def project(
+        self, inputs: Float[Tensor, "rows steps width"], turn: Rotation | None = None
+    ) -> tuple[Float[Tensor, "rows heads steps features"], KeysValues]:
+        """Queries, and the keys and values of the same steps."""
+        queries, keys, values = self._heads(self.projection(inputs), 3)
+        return rotate(queries, turn), KeysValues(rotate(keys, turn), values)
+
+    def ask(self, inputs: Float[Tensor, "rows queries width"]) -> Float[Tensor, "rows heads queries features"]:
+        """Queries to a memory that comes from elsewhere."""
+        weight, bias = self.projection.weight[: self.width], self.projection.bias[: self.width]
+        [queries] = self._heads(linear(inputs, weight, bias), 1)
+        return queries
+
+    def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeysValues:
+        """Keys and values of what can be looked at, once per memory."""
+        weight, bias = self.projection.weight[self.width :], self.projection.bias[self.width :]
+        return KeysValues(*self._heads(linear(memory, weight, bias), 2))
 
     def forward(
         self,
-        inputs: Float[Tensor, "rows queries width"],
+        queries: Float[Tensor, "rows heads queries features"],
         memory: KeysValues,
         where: Where,
         at: Int[Tensor, "#rows queries"] | None = None,
-        turn: Rotation | None = None,
     ) -> Float[Tensor, "rows queries width"]:
-        """What each step of the inputs, at positions ``at``, finds in the memory."""
-        queries = rotate(self._split(self.query(inputs)), turn)
+        """What each query, at positions ``at``, finds in the memory."""
         dropout = self.dropout if self.training else 0.0
         attended = attend(queries, memory.keys, memory.values, where=where, at=at, dropout=dropout)
         observe(self, attended.weights)
         return self.output(attended.out.transpose(1, 2).flatten(2))
 
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Each part as (rows, heads, steps, width)."""
+        return projected.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
 class AdditiveAttention(nn.Module):

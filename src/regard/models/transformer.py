@@ -93,8 +93,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, inputs: Tensor, where: Where, at: Tensor, turn: Rotation | None) -> Tensor:
         normed = self.before_self.norm(inputs)
-        looked_up = self.self_attention(normed, self.self_attention.remember(normed, turn), where, at, turn)
-        inputs = inputs + self.before_self.dropout(looked_up)
+        queries, own = self.self_attention.project(normed, turn)
+        inputs = inputs + self.before_self.dropout(self.self_attention(queries, own, where, at))
         return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs)))
 
 
@@ -138,10 +138,12 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Tensor, "rows time width"], Growing]:
         inputs = steps.values
         normed = self.before_self.norm(inputs)
-        seen = grow(seen, self.self_attention.remember(normed, turn), steps.lengths)
+        queries, own = self.self_attention.project(normed, turn)
+        seen = grow(seen, own, steps.lengths)
         past = KeysValues(*(buffer.narrow(-2, 0, seen.used) for buffer in seen.buffers))
-        inputs = inputs + self.before_self.dropout(self.self_attention(normed, past, Causal(), at, turn))
-        found = self.cross_attention(self.before_cross.norm(inputs), memory, Lengths(memory_lengths))
+        inputs = inputs + self.before_self.dropout(self.self_attention(queries, past, Causal(), at))
+        queries = self.cross_attention.ask(self.before_cross.norm(inputs))
+        found = self.cross_attention(queries, memory, Lengths(memory_lengths))
         inputs = inputs + self.before_cross.dropout(found)
         return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs))), seen
 
