@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,13 +121,17 @@ def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("regard.machine.examine", interrupt)
-    assert main(["doctor", "--json"]) == 130
-    assert json.loads(capsys.readouterr().out)["error"]["message"] == "interrupted"
+@pytest.mark.parametrize(
+    ("number", "status", "told"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_is_told_like_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int, told: str
+) -> None:
+    handler = signal.getsignal(number)
+    monkeypatch.setattr("regard.machine.examine", lambda: os.kill(os.getpid(), number))
+    assert main(["doctor", "--json"]) == status
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == told
+    assert signal.getsignal(number) == handler
 
 
 def python(*words: str, **more: object) -> subprocess.Popen[str]:
@@ -151,6 +156,24 @@ def test_nobody_reads_the_answer(words: list[str], status: int) -> None:
     process = python("-m", "regard", "config", *words, env=ENVIRONMENT, stdout=writer)
     os.close(writer)
     assert process.communicate()[1] == "" and process.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [(">&-", 0, ""), ("<&- >&-", 0, ""), (">/dev/full", 2, "regard: No space left on device\n  is the path right,")],
+)
+def test_an_answer_that_goes_nowhere(redirected: str, status: int, told: str) -> None:
+    words = ["sh", "-c", f'"$0" -m regard config dates {redirected}', sys.executable]
+    process = subprocess.run(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.returncode == status and process.stderr.startswith(told) and bool(process.stderr) == bool(told)
+    assert "Traceback" not in process.stderr and "Exception" not in process.stderr
+
+
+def test_output_is_utf8_whatever_the_locale_says() -> None:
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}
+    process = python("-m", "regard", "config", "dätes", "--json", env=environment, stdout=subprocess.PIPE)
+    out, told = process.communicate()
+    assert (process.returncode, told) == (2, "") and "no recipe 'dätes'" in json.loads(out)["error"]["message"]
 
 
 def test_help_and_import_are_light() -> None:

@@ -82,6 +82,18 @@ def test_fused_loss_gradcheck():
     assert torch.autograd.gradcheck(lambda *both: smoothed_cross_entropy(*both, targets, 0.2)[0], inputs)
 
 
+@pytest.mark.parametrize("rows_at_a_time", [1, 3, 100])
+def test_divergence_is_kullback_leibler_both_ways(rows_at_a_time, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", rows_at_a_time * 11)
+    first, second, weight = (random(*shape).requires_grad_() for shape in ((7, 4), (7, 4), (11, 4)))
+    one, other = (F.log_softmax(side @ weight.T, -1) for side in (first, second))
+    expected = sum(F.kl_div(a, b, reduction="sum", log_target=True) for a, b in ((one, other), (other, one)))
+    found = losses.two_way_divergence(first, second, weight)
+    torch.testing.assert_close(found, expected)
+    inputs = [first, second, weight]
+    torch.testing.assert_close(torch.autograd.grad(found * 3, inputs), torch.autograd.grad(expected * 3, inputs))
+
+
 def test_no_tokens_have_no_loss():
     weight = random(5, 3).requires_grad_()
     total, likelihood = smoothed_cross_entropy(random(0, 3), weight, torch.zeros(0, dtype=torch.long), 0.1)

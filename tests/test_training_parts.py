@@ -163,11 +163,15 @@ def test_a_restored_optimiser_goes_on_bit_for_bit():
     [
         (lambda tensors: tensors.pop("average/2.bias"), KeyError),
         (lambda tensors: tensors["weights/2.bias"].resize_(1), ValueError),
+        (lambda tensors: tensors["exp_avg_sq/2.bias"].resize_(1), ValueError),
+        (lambda tensors: tensors["step/2.bias"].resize_(1), ValueError),
+        (lambda tensors: tensors.pop("exp_avg/2.bias"), KeyError),
     ],
 )
 def test_tensors_that_do_not_fit_change_nothing(damage, error):
     model = network()
     optimiser = Optimiser(model, Optimisation(), 1)
+    train(model, optimiser, range(1))
     before, given = weights(model), {name: tensor + 1 for name, tensor in optimiser.tensors().items()}
     damage(given)
     with pytest.raises(error, match=r"2\.bias"):
@@ -186,9 +190,15 @@ def saved(folder: Path, *steps: int, keep: int = 3) -> Checkpoints:
     return checkpoints
 
 
+def restored(folder: Path) -> tuple[Standing | None, dict[str, torch.Tensor], list[str]]:
+    found: dict[str, torch.Tensor] = {}
+    standing, problems = Checkpoints(folder, 3).restore(found.update)
+    return standing, found, problems
+
+
 def test_a_checkpoint_comes_back_whole(tmp_path):
     saved(tmp_path / "checkpoints", 100, 200)
-    standing, found, problems = Checkpoints(tmp_path / "checkpoints", 3).latest()
+    standing, found, problems = restored(tmp_path / "checkpoints")
     assert standing == Standing(step=200, epoch=1, best=0.5)
     assert_equal(found, tensors(200))
     assert problems == []
@@ -201,7 +211,7 @@ def test_the_last_few_are_kept(tmp_path):
 
 
 def test_no_checkpoint(tmp_path):
-    assert Checkpoints(tmp_path / "none", 2).latest() == (None, {}, [])
+    assert restored(tmp_path / "none") == (None, {}, [])
 
 
 def flip(content: bytes) -> bytes:
@@ -236,17 +246,46 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, kind):
     name, damage = DAMAGE[kind]
     path = tmp_path / "00000200" / name
     path.write_bytes(damage(path.read_bytes()))
-    standing, found, [problem] = Checkpoints(tmp_path, 3).latest()
+    standing, found, [problem] = restored(tmp_path)
     assert standing.step == 100
     assert_equal(found, tensors(100))
-    assert problem.startswith("checkpoint 200 cannot be used (")
+    assert problem.startswith("checkpoint 200 cannot be used: ")
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "standing.json"])
+def test_no_cut_and_no_flipped_bit_goes_unnoticed(tmp_path, name):
+    saved(tmp_path, 100, 200)
+    path = tmp_path / "00000200" / name
+    whole = path.read_bytes()
+    flipped = [whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :] for at in range(len(whole))]
+    for damaged in (*flipped, *(whole[:end] for end in range(0, len(whole), 16))):
+        path.write_bytes(damaged)
+        assert restored(tmp_path)[0].step == 100
+    path.write_bytes(whole)
+    assert restored(tmp_path)[0].step == 200
+
+
+def test_a_checkpoint_that_is_refused_is_passed_over_and_written_anew(tmp_path):
+    saved(tmp_path, 100, 200)
+    given, checkpoints = [], Checkpoints(tmp_path, 3)
+
+    def use(found: dict[str, torch.Tensor]) -> None:
+        given.append(float(found["step/a"]))
+        if given == [200]:
+            raise KeyError("step/b")
+
+    standing, problems = checkpoints.restore(use)
+    assert (given, standing.step) == ([200, 100], 100)
+    assert problems == ["checkpoint 200 cannot be used: no 'step/b'"]
+    checkpoints.save(Standing(step=200), tensors(7))
+    assert_equal(restored(tmp_path)[1], tensors(7))
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "standing.json"])
 def test_a_missing_file_falls_back_too(tmp_path, name):
     saved(tmp_path, 100, 200)
     (tmp_path / "00000200" / name).unlink()
-    standing, _, [problem] = Checkpoints(tmp_path, 3).latest()
+    standing, _, [problem] = restored(tmp_path)
     assert standing.step == 100
     assert name in problem
 
@@ -254,7 +293,7 @@ def test_a_missing_file_falls_back_too(tmp_path, name):
 def test_saving_a_step_twice_updates_the_standing_only(tmp_path):
     checkpoints = saved(tmp_path, 100)
     checkpoints.save(Standing(step=100, best=0.9), tensors(-1))
-    standing, found, problems = checkpoints.latest()
+    standing, found, problems = restored(tmp_path)
     assert (standing.best, problems) == (0.9, [])
     assert_equal(found, tensors(100))
 

@@ -77,8 +77,8 @@ def propose(
     for name in asked.keys() & {"dev", "test", "settings"}:
         asked[name] = _listed(asked[name])
     request = Request(train=_listed(data), **asked)
-    folder = RunFolder(out or default_folder(request))
-    return folder, resume(folder, request) if folder.exists() else plan(request, find_device(device))
+    folder, where = RunFolder(out or default_folder(request)), find_device(device)
+    return folder, resume(folder, request) if folder.exists() else plan(request, where)
 
 
 def _listed(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
@@ -104,8 +104,10 @@ def resume(folder: RunFolder, request: Request) -> Plan:
         message = f"the folder holds a run that began with other settings: {', '.join(other)}"
         hint = "repeat the command that made it to go on, or choose another --out"
         raise RunError(message, where=str(folder.path), hint=hint)
-    reasons = [("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")]
-    return Plan(recipe, recipe.data.load(), folder.field(), reasons)
+    reason = ("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")
+    if folder.report_file.exists():
+        reason = ("finished", f"{folder.path} is trained to its end; another --out begins anew")
+    return Plan(recipe, recipe.data.load(), folder.field(), [reason])
 
 
 def _differences(asked: Recipe, recipe: Recipe, request: Request) -> list[str]:

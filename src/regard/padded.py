@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped
 from numpy import ndarray
 from torch import Tensor
 
-Ids = Sequence[int] | Int[ndarray, "_"]
+Ids = Sequence[int] | Integer[ndarray, "_"]
 """Token ids of one row."""
 
 

@@ -26,19 +26,27 @@ from regard.runner import build_task, learn_field
 from regard.settings import load as load_settings
 from regard.settings import override
 from regard.tasks.encoded import Encoded, encode
+from regard.training.gradients import Gradients
 from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
-from regard.training.precision import Precision, autocast, seconds_per_call
+from regard.training.precision import Precision, seconds_per_call
 
 EPOCHS = 40
 EVALUATIONS = 20
 SAMPLED = 1_000_000
 MEASURED_STEPS = 8
+FEWEST_STEPS = 20
 SHARE_FOR_STEPS = 0.9
 """The rest of the time goes to evaluations and saving."""
 
-PART_OF = {"vocabulary": "vocabulary", "model": "model", "batch": "batching", "steps": "training"}
-"""The part of the settings that a proposal is about."""
+OVERRULED_BY = {
+    "vocabulary": "vocabulary.",
+    "model": "model.",
+    "batch": "batching.",
+    "steps": "training.",
+    "limit": "training.steps=",
+}
+"""How the settings begin that overrule a proposal."""
 
 WORTH_IT = 1.1
 """How many times faster bf16 must be before it is used."""
@@ -65,6 +73,10 @@ class Request:
     time_limit: str | None = None
     seed: int | None = None
     settings: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None:
+            seconds(self.time_limit)
 
 
 class Plan(NamedTuple):
@@ -98,7 +110,8 @@ def plan(request: Request, device: torch.device) -> Plan:
         for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
             recipe = _note(reasons, label, *proposal(recipe, examples), others)
         recipe = override(recipe, others)
-    recipe = override(_measured(recipe, field, examples, device, limit, reasons), others)
+    recipe, update = _measured(recipe, _trial(recipe, field, examples, device, reasons), reasons)
+    recipe = _timed(recipe, update, limit, others, reasons)
     return Plan(recipe, corpus, field, reasons)
 
 
@@ -152,7 +165,7 @@ def begin(request: Request) -> Recipe:
 
 def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
     """Keep a proposal's reason, and which settings overrule it."""
-    asked = [one for one in settings if one.startswith(f"{PART_OF[label]}.")]
+    asked = [one for one in settings if one.startswith(OVERRULED_BY[label])]
     reasons.append((label, f"{reason}; but as asked, {', '.join(asked)}" if asked else reason))
     return recipe
 
@@ -211,15 +224,9 @@ def _with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
 
 
 def _measured(
-    recipe: Recipe,
-    field: TextField,
-    examples: Encoded,
-    device: torch.device,
-    limit: float | None,
-    reasons: list[tuple[str, str]],
-) -> Recipe:
-    """Precision where the recipe leaves it open, and steps for a time limit, by timing a few real steps."""
-    step = _trial(recipe, field, examples, device)
+    recipe: Recipe, step: Callable[[Precision], None], reasons: list[tuple[str, str]]
+) -> tuple[Recipe, float]:
+    """Precision where the recipe leaves it open, and the seconds of an update, by timing a few real steps."""
     precision = recipe.training.precision
     wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]
     times = seconds_per_call({one: partial(step, one) for one in wanted}, MEASURED_STEPS)
@@ -228,28 +235,47 @@ def _measured(
         precision = "bf16" if ratio > WORTH_IT else "fp32"
         reasons.append(("precision", f"{precision}: bf16 is {ratio:.1f} x as fast as fp32 here, measured"))
         recipe = override(recipe, [f"training.precision={precision}"])
-    update = times[precision] * recipe.training.accumulate
+    return recipe, times[precision] * recipe.training.accumulate
+
+
+def _timed(
+    recipe: Recipe, update: float, limit: float | None, settings: list[str], reasons: list[tuple[str, str]]
+) -> Recipe:
+    """Steps that fit a time limit, unless they were set, and the time that all of them will take."""
     if limit is not None:
-        recipe = _with_steps(recipe, max(int(SHARE_FOR_STEPS * limit / update), 20))
-        reasons.append(("limit", f"{recipe.training.steps:,} updates fit {limit / 60:.0f} min with their evaluations"))
+        fitting = int(SHARE_FOR_STEPS * limit / update)
+        steps = max(fitting, FEWEST_STEPS)
+        told = f"{steps:,} updates fit {_duration(limit)} with their evaluations"
+        if steps > fitting:
+            told = f"{steps} updates, the fewest that teach anything, need more than {_duration(limit)}"
+        recipe = override(_note(reasons, "limit", _with_steps(recipe, steps), told, settings), settings)
     expected = recipe.training.steps * update / SHARE_FOR_STEPS
-    told = f"{expected / 60:.0f} min" if expected > 100 else f"{expected:.0f} s"
-    reasons.append(("time", f"about {told} at {update * 1000:.0f} ms an update"))
+    reasons.append(
+        ("time", f"about {_duration(expected)}: {recipe.training.steps:,} updates of {update * 1000:.0f} ms")
+    )
     return recipe
 
 
-def _trial(recipe: Recipe, field: TextField, examples: Encoded, device: torch.device) -> Callable[[Precision], None]:
+def _duration(seconds: float) -> str:
+    if seconds > 100:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _trial(
+    recipe: Recipe, field: TextField, examples: Encoded, device: torch.device, reasons: list[tuple[str, str]]
+) -> Callable[[Precision], None]:
     """A training step on real batches, the same ones for every precision it is timed in."""
-    objective = build_objective(build_task(recipe, field), recipe.model, recipe.training.seed).to(device)
-    optimiser = Optimiser(objective.model, recipe.training.optimisation, recipe.training.steps)
-    rows = islice(epoch_batches(examples.lengths, recipe.batching, recipe.training.seed, 0), MEASURED_STEPS + 1)
-    batches = [examples.batch(batch).to(device) for batch in rows]
+    training = recipe.training
+    objective = build_objective(build_task(recipe, field), recipe.model, training.seed).to(device)
+    still = training.optimisation.model_copy(update={"learning_rate": 1e-12})  # nothing may diverge here
+    optimiser = Optimiser(objective.model, still, training.steps)
+    gradients = Gradients(objective, examples, lambda message: reasons.append(("memory", message)))
+    batches = [*islice(epoch_batches(examples.lengths, recipe.batching, training.seed, 0), MEASURED_STEPS + 1)]
     turns = {"fp32": cycle(batches), "bf16": cycle(batches)}
 
     def step(precision: Precision) -> None:
-        with autocast(precision, device):
-            loss = objective(next(turns[precision]))
-        loss.total.backward()
-        optimiser.update(0, loss.count)
+        _, count = gradients.add_up([next(turns[precision])], precision, training.seed)
+        optimiser.update(0, count)
 
     return step

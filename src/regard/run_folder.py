@@ -62,7 +62,16 @@ class RunFolder:
         return TextField(load_tokeniser(self.vocabulary_file))
 
     def fingerprint(self) -> str:
-        return str(json.loads(self.data_file.read_text("utf-8"))["fingerprint"])
+        """Of the data that the run began with.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            return str(json.loads(self.data_file.read_text("utf-8"))["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError):
+            hint = "start a new run with another --out"
+            raise RunError("missing or damaged", where=str(self.data_file), hint=hint) from None
 
     def save_weights(self, model: nn.Module) -> None:
         tensors = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
@@ -90,7 +99,7 @@ class RunFolder:
         """Inside, no other process can write this run; the lock ends with the process, however it ends.
 
         Raises:
-            RunError: another process is training here, or the folder or something in it cannot be written.
+            RunError: another process is training here, or something cannot be written.
         """
         created = not self.path.exists()
         try:
@@ -103,6 +112,8 @@ class RunFolder:
                 finally:
                     if not self.exists():
                         self._leave(created)
+        except BrokenPipeError:
+            raise  # nobody reads our output
         except OSError as error:
             hint = "make room or allow writing there and repeat the command, or choose another --out"
             where = str(error.filename or self.path)

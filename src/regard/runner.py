@@ -62,7 +62,7 @@ def spread(rows: Sequence[T]) -> list[T]:
 
 
 def build_task(recipe: Recipe, field: TextField) -> Generate:
-    return Generate(recipe.task, field)
+    return Generate(recipe.task, field, recipe.vocabulary.sampling)
 
 
 def train_run(

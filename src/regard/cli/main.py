@@ -3,10 +3,15 @@
 import contextlib
 import importlib
 import inspect
+import io
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -42,6 +47,7 @@ class Verbs(click.Group):
     def invoke(self, context: click.Context) -> None:
         with contextlib.suppress(BrokenPipeError):  # `regard predict | head` is no fault
             super().invoke(context)
+            sys.stdout.flush()
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -64,14 +70,46 @@ def regard() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for bad input, 1 for our fault, 130 or 143 after a signal."""
     given = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    fault = _run(given)
+    _open_streams()
+    with _termination():
+        fault = _run(given)
     try:
         if fault:
             _tell(fault, given)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
     return fault.exit_status if fault else 0
+
+
+def _open_streams() -> None:
+    """Output is UTF-8 as input is, whatever the locale says; a stream that was closed before us swallows all."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+class Terminated(BaseException):
+    """SIGTERM has arrived: KeyboardInterrupt's like."""
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Inside, SIGTERM raises, unless someone who saves first takes it over; only the main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _run(given: list[str]) -> RegardError | None:
@@ -85,7 +123,9 @@ def _run(given: list[str]) -> RegardError | None:
         hint = f"{context.command_path if context else 'regard'} --help"
         return InputError(error.format_message(), hint=hint)
     except (click.Abort, KeyboardInterrupt):
-        return StoppedError(2, "interrupted")
+        return StoppedError(signal.SIGINT, "interrupted")
+    except Terminated:
+        return StoppedError(signal.SIGTERM, "terminated")
     except OSError as error:
         hint = "is the path right, may it be used, and is there space left?"
         return InputError(error.strerror or str(error), where=error.filename, hint=hint)

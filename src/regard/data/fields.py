@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from regard.data.rows import Row
 from regard.data.tokenisers import END, Tokeniser
 from regard.errors import DataError, did_you_mean
+from regard.padded import Ids
 
 
 class TextField:
@@ -13,6 +14,7 @@ class TextField:
 
     def __init__(self, tokeniser: Tokeniser):
         self.tokeniser = tokeniser
+        self._controls = frozenset(tokeniser.tags.values())
 
     @staticmethod
     def normalise(text: str) -> str:
@@ -41,6 +43,12 @@ class TextField:
 
     def target(self, row: Row) -> list[int]:
         return [*self.encode(row["target"]), END]
+
+    def resample(self, ids: Ids, smoothing: float) -> list[int]:
+        """The same text in other pieces, drawn at random; control tokens and the end stay."""
+        plain = [int(one) for one in ids]
+        controls = [one for one in plain if one in self._controls]
+        return [*controls, *self.tokeniser.sample(self.decode(plain), smoothing), END]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokeniser.decode(ids)

@@ -22,6 +22,9 @@ class Vocabulary(Settings):
 
     size: int = Field(default=8000, ge=300, description="pieces, bytes and tags included")
     split_digits: bool = Field(default=False, description="every digit of every script a piece of its own")
+    sampling: float | None = Field(
+        default=None, gt=0, description="subword regularisation: the smaller, the more varied the pieces of a text"
+    )
 
 
 class Tokeniser:
@@ -42,6 +45,13 @@ class Tokeniser:
     def encode(self, text: str) -> list[int]:
         return list(self.processor.encode(text))
 
+    def sample(self, text: str, smoothing: float) -> list[int]:
+        """Ids of one of all ways to cut the text, drawn with its probability to the power of ``smoothing``.
+
+        Subword regularisation (Kudo 2018, arXiv 1804.10959). Draws follow the last `seed_sampling`.
+        """
+        return list(self.processor.encode(text, enable_sampling=True, alpha=smoothing, nbest_size=-1))
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.processor.decode(list(ids)))
 
@@ -58,6 +68,11 @@ def _control_token(tag: str) -> str:
 
 def _tag_of(control_token: str) -> str:
     return control_token.removeprefix("<2").removesuffix(">")
+
+
+def seed_sampling(seed: int) -> None:
+    """What `Tokeniser.sample` draws from here on is a function of the seed (of 32 bits)."""
+    sentencepiece.set_random_generator_seed(seed)
 
 
 def load_tokeniser(path: Path) -> Tokeniser:

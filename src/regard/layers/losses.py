@@ -75,3 +75,45 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     def backward(context: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         features, weight = context.saved_tensors
         return features * slope.to(features.dtype), weight * slope, None, None
+
+
+def two_way_divergence(
+    first: Float[Tensor, "tokens width"],
+    second: Float[Tensor, "tokens width"],
+    weight: Float[Tensor, "vocabulary width"],
+) -> Float[Tensor, ""]:
+    """KL(p || q) + KL(q || p) summed over tokens, of p and q predicted from two features (Jeffreys 1946).
+
+    With logits a and b this is the sum of (p - q)(a - b): the normalisers cancel. Chunked like the loss.
+    """
+    apply: Callable[..., Tensor] = _TwoWayDivergence.apply
+    return apply(first, second, weight)
+
+
+class _TwoWayDivergence(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+        outputs = as_autocast(weight)
+        total = first.new_zeros((), dtype=torch.promote_types(first.dtype, torch.float32))
+        gradients = torch.empty_like(first), torch.empty_like(second)
+        weight_gradient = torch.zeros_like(weight)
+        size = max(CHUNK // len(weight), 1)
+        for start in range(0, len(first), size):
+            rows = [as_autocast(side[start : start + size]) for side in (first, second)]
+            logits = [side @ outputs.T for side in rows]
+            probs = [F.softmax(side, -1) for side in logits]
+            apart = logits[0] - logits[1]
+            total += ((probs[0] - probs[1]) * apart).sum(dtype=total.dtype)
+            for place, sign in enumerate((1, -1)):
+                own, other = probs[place], probs[1 - place]
+                mean = (own * apart).sum(-1, keepdim=True)
+                slope = own - other + sign * own * (apart - mean)
+                gradients[place][start : start + size] = slope @ outputs
+                weight_gradient += slope.T @ rows[place]
+        context.save_for_backward(*gradients, weight_gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, slope: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient * slope.to(gradient.dtype) for gradient in context.saved_tensors)

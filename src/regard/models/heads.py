@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.layers.embeddings import TokenEmbedding
-from regard.layers.losses import log_softmax, smoothed_cross_entropy
+from regard.layers.losses import log_softmax, smoothed_cross_entropy, two_way_divergence
 from regard.models.parts import Decoded, Loss, Memory
 from regard.padded import Padded
 
@@ -21,6 +21,9 @@ class Head(Protocol):
 
     def loss(self, decoded: Decoded, targets: Padded, memory: Memory) -> Loss:
         """The loss over all real steps; logits of padding are never computed."""
+
+    def divergence(self, first: Decoded, second: Decoded, targets: Padded) -> Float[Tensor, ""]:
+        """How far two predictions of the same targets lie apart: Kullback-Leibler both ways, summed over real steps."""
 
 
 class TokenHead(nn.Module):
@@ -39,3 +42,7 @@ class TokenHead(nn.Module):
         features, answers = decoded.features[real], targets.values[real]
         total, likelihood = smoothed_cross_entropy(features, self.weight, answers, self.smoothing)
         return Loss(total, len(answers), {"nll": likelihood})
+
+    def divergence(self, first: Decoded, second: Decoded, targets: Padded) -> Float[Tensor, ""]:
+        real = targets.mask
+        return two_way_divergence(first.features[real], second.features[real], self.weight)

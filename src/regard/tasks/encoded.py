@@ -1,6 +1,7 @@
 """Rows as ids in flat arrays, encoded once."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -10,15 +11,16 @@ from numpy import ndarray
 
 from regard.data.arrays import CHUNK, Arrays, Ragged, kept
 from regard.data.rows import Rows
-from regard.padded import Padded
+from regard.data.tokenisers import seed_sampling
+from regard.padded import Ids, Padded
 from regard.tasks.task import Batch, Example, Task
 
 
 class Encoded:
     """Examples by number: how long both sides of any of them are, and batches of them."""
 
-    def __init__(self, source: Ragged, target: Ragged):
-        self.source, self.target = source, target
+    def __init__(self, source: Ragged, target: Ragged, redraw: Callable[[Ids], Ids] | None = None):
+        self.source, self.target, self.redraw = source, target, redraw
 
     @property
     def lengths(self) -> "SideLengths":
@@ -28,14 +30,19 @@ class Encoded:
         return len(self.source)
 
     def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
-        return Batch(_padded(self.source, rows), _padded(self.target, rows))
+        """Rows side by side, in other pieces each time if the task redraws them; draws follow torch's generator."""
+        sides: list[list[Ids]] = [[side[row] for row in rows.tolist()] for side in (self.source, self.target)]
+        if self.redraw:
+            seed_sampling(int(torch.randint(2**31, ())))
+            sides = [[self.redraw(record) for record in side] for side in sides]
+        return Batch(*map(_padded, sides))
 
 
-def _padded(records: Ragged, rows: Int[ndarray, "rows"]) -> Padded:
-    lengths = records.lengths(rows)
+def _padded(records: Sequence[Ids]) -> Padded:
+    lengths = np.array([len(record) for record in records])
     real = np.arange(lengths.max()) < lengths[:, None]
     values = np.zeros(real.shape, np.int64)
-    values[real] = np.concatenate([records[row] for row in rows.tolist()])
+    values[real] = np.concatenate(records)
     return Padded(torch.from_numpy(values), torch.from_numpy(lengths))
 
 
@@ -65,7 +72,7 @@ def encode(task: Task, rows: Rows) -> Encoded:
     with kept(folder) as arrays:
         if not arrays.done:
             _fill(arrays, task, rows)
-    return Encoded(arrays.ragged("source"), arrays.ragged("target"))
+    return Encoded(arrays.ragged("source"), arrays.ragged("target"), task.redraw)
 
 
 def _fill(arrays: Arrays, task: Task, rows: Rows) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
 from regard.models.heads import TokenHead
 from regard.models.model import Model
-from regard.models.parts import Loss
+from regard.models.parts import Decoded, Loss, Memory
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
@@ -31,14 +32,16 @@ class GenerateSettings(Settings):
 
     kind: Literal["generate"] = "generate"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    consistency: float = Field(default=0, ge=0, description="R-Drop's alpha; 0: off")
     metric: Literal["bleu", "chrf", "exact_match", "loss"] = "bleu"
 
 
 class Generate:
     """One joint vocabulary for both sides; the answer is searched for token by token."""
 
-    def __init__(self, settings: GenerateSettings, field: TextField):
+    def __init__(self, settings: GenerateSettings, field: TextField, sampling: float | None = None):
         self.settings, self.field = settings, field
+        self.redraw = partial(field.resample, smoothing=sampling) if sampling else None
         self.vocabulary = len(field.tokeniser)
         self.metric: str = settings.metric
         self.fingerprint = hashlib.blake2b(field.tokeniser.serialised, digest_size=16).hexdigest()
@@ -51,10 +54,28 @@ class Generate:
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""
+        if not (self.settings.consistency and model.training):
+            memory, decoded = self._forced(model, batch)
+            return model.head.loss(decoded, batch.target, memory)
+        return self._consistent_loss(model, batch)
+
+    def _forced(self, model: Model, batch: Batch) -> tuple[Memory, Decoded]:
         memory = model.encode(batch.source)
         state = model.start(memory, len(batch.target.lengths))
-        decoded, _ = model.advance(delayed(batch.target), memory, state)
-        return model.head.loss(decoded, batch.target, memory)
+        return memory, model.advance(delayed(batch.target), memory, state)[0]
+
+    def _consistent_loss(self, model: Model, batch: Batch) -> Loss:
+        """The mean loss of two passes with dropout of their own, and how far their predictions lie apart.
+
+        R-Drop (Liang et al. 2021, arXiv 2106.14448), equation 4, divided by two so that it stays a loss per token.
+        """
+        memory, first = self._forced(model, batch)
+        _, second = self._forced(model, batch)
+        one, other = (model.head.loss(decoded, batch.target, memory) for decoded in (first, second))
+        apart = model.head.divergence(first, second, batch.target)
+        total = (one.total + other.total + self.settings.consistency * apart / 2) / 2
+        parts = {"nll": (one.parts["nll"] + other.parts["nll"]) / 2, "divergence": apart.detach()}
+        return Loss(total, one.count, parts)
 
     def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
         memory = model.encode(source)

@@ -1,6 +1,6 @@
 """Tasks: verbs over fields. What a row means, which head it needs, its loss, its predictions and its scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -76,6 +76,10 @@ class Task(Protocol):
     @property
     def metric(self) -> str:
         """The score by which the best weights are chosen; higher is better."""
+
+    @property
+    def redraw(self) -> Callable[[Ids], Ids] | None:
+        """The same ids cut into other pieces at random, for training; None: as they are."""
 
     def head(self, embedding: TokenEmbedding) -> Head: ...
 

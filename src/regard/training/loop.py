@@ -1,7 +1,9 @@
 """The training loop, readable top to bottom."""
 
+import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,17 +14,17 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from pydantic import Field
 
-from regard.data.batching import Batching, epoch_batches
-from regard.errors import DivergedError
+from regard.data.batching import Batching, Rows, epoch_batches
+from regard.errors import RegardError
 from regard.files import write_whole
 from regard.randomness import seed_for
 from regard.settings import Settings
 from regard.tasks.encoded import Encoded
-from regard.tasks.task import Batch
 from regard.training.checkpoints import Checkpoints, Standing
+from regard.training.gradients import Gradients
 from regard.training.objective import Objective
 from regard.training.optimisation import Optimisation, Optimiser, diverged
-from regard.training.precision import Precision, autocast
+from regard.training.precision import Precision
 from regard.training.signals import Signals, StopRequested
 
 
@@ -84,12 +86,17 @@ class Journal:
     def write(self, **values: Any) -> None:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that was cut off by a crash is left out."""
-    text = path.read_text("utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    """The lines of metrics.jsonl up to the first that a crash has cut off or damaged."""
+    lines: list[dict[str, Any]] = []
+    with contextlib.suppress(ValueError):
+        for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+            lines.append(json.loads(line))
+    return lines
 
 
 @dataclass
@@ -106,10 +113,12 @@ class Loop:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.device = next(self.objective.parameters()).device
+        self.gradients = Gradients(self.objective, self.examples, self.progress.message)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep)
         self.optimiser = Optimiser(self.objective.model, self.settings.optimisation, self.settings.steps)
         self.standing = self._restore()
+        if self.standing.step and not self._ended():
+            self.progress.message(f"going on from step {self.standing.step}")
         self.journal = Journal(self.folder / "metrics.jsonl", self.standing)
 
     def run(self) -> Outcome:
@@ -118,6 +127,7 @@ class Loop:
         Raises:
             StopRequested: a signal arrived; the state was saved first.
             DivergedError: a loss or its gradient was not finite; the state before it was saved.
+            InputError: memory does not hold a single row; the state before it was saved.
         """
         standing, settings = self.standing, self.settings
         batches = self._batches()
@@ -127,7 +137,7 @@ class Loop:
                 while True:
                     if standing.step > standing.evaluated and self._due(settings.evaluate_every):
                         self._evaluate(signals)
-                    ended = self._out_of_patience() or standing.step >= settings.steps
+                    ended = self._ended()
                     if ended or (standing.step and self._due(settings.checkpoint_every)):
                         self._save()
                     if ended:
@@ -135,35 +145,32 @@ class Loop:
                     signals.check()
                     self._step(batches)
                     standing.seconds = time.perf_counter() - started
-            except (StopRequested, DivergedError):
+            except (StopRequested, RegardError, BrokenPipeError):  # the last: nobody reads our progress any more
                 self._save()
                 raise
 
-    def _step(self, batches: Iterator[Batch]) -> None:
+    def _step(self, batches: Iterator[Rows]) -> None:
         """One update. Its randomness is a function of seed and step."""
-        standing = self.standing
+        standing, settings = self.standing, self.settings
         position = standing.epoch, standing.batch
-        torch.manual_seed(seed_for(self.settings.seed, "step", standing.step))
         self.objective.train()
-        began, total, count = time.perf_counter(), 0.0, 0
-        for batch in islice(batches, self.settings.accumulate):
-            with autocast(self.settings.precision, self.device):
-                loss = self.objective(batch)
-            loss.total.backward()
-            total, count = total + float(loss.total.detach()), count + loss.count
+        began = time.perf_counter()
         try:
+            taken = [*islice(batches, settings.accumulate)]
+            seed = seed_for(settings.seed, "step", standing.step)
+            total, count = self.gradients.add_up(taken, settings.precision, seed)
             if not math.isfinite(total):
                 raise diverged("loss", standing.step)
             self.optimiser.update(standing.step, count)
-        except DivergedError:
+        except RegardError:
             standing.epoch, standing.batch = position
             raise
         standing.step += 1
         standing.tokens += count
         standing.loss_sum, standing.loss_count = standing.loss_sum + total, standing.loss_count + count
-        self.progress.stepped(standing, self.settings.steps, total / count, count / (time.perf_counter() - began))
         if standing.step % Journal.EVERY == 0:
             self._log()
+        self.progress.stepped(standing, settings.steps, total / count, count / (time.perf_counter() - began))
 
     def _log(self) -> None:
         standing, optimisation = self.standing, self.settings.optimisation
@@ -183,6 +190,7 @@ class Loop:
             best = standing.best is None or found.deciding > standing.best
             if best:
                 self.save_best()
+            if best and math.isfinite(found.deciding):  # nothing would ever be better than NaN
                 standing.best, standing.best_step = found.deciding, standing.step
         standing.evaluated = standing.step
         self.journal.write(step=standing.step, **found.scores, samples=found.samples)
@@ -191,29 +199,32 @@ class Loop:
     def _due(self, every: int) -> bool:
         return self.standing.step % every == 0 or self.standing.step >= self.settings.steps
 
+    def _ended(self) -> bool:
+        standing = self.standing
+        done = self._out_of_patience() or standing.step >= self.settings.steps
+        return done and standing.evaluated == standing.step
+
     def _out_of_patience(self) -> bool:
         waited = self.standing.evaluated - self.standing.best_step
         return bool(self.settings.patience) and waited >= self.settings.patience * self.settings.evaluate_every
 
-    def _batches(self) -> Iterator[Batch]:
-        """All batches from where training stands, epoch after epoch; the standing follows."""
+    def _batches(self) -> Iterator[Rows]:
+        """The rows of all batches from where training stands, epoch after epoch; the standing follows."""
         standing = self.standing
         while True:
             batches = epoch_batches(self.examples.lengths, self.batching, self.settings.seed, standing.epoch)
             for rows in islice(batches, standing.batch, None):
                 standing.batch += 1
-                yield self.examples.batch(rows).to(self.device)
+                yield rows
             standing.epoch, standing.batch = standing.epoch + 1, 0
 
     def _save(self) -> None:
         self.checkpoints.save(self.standing, self.optimiser.tensors())
 
     def _restore(self) -> Standing:
-        standing, tensors, problems = self.checkpoints.latest()
+        standing, problems = self.checkpoints.restore(self.optimiser.restore)
         for problem in problems:
             self.progress.message(problem)
-        if standing is None:
-            return Standing()
-        self.optimiser.restore(tensors)
-        self.progress.message(f"going on from step {standing.step}")
-        return standing
+        if problems and not standing:
+            self.progress.message("no other checkpoint is left: beginning again from step 0")
+        return standing or Standing()
