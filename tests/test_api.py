@@ -79,16 +79,26 @@ def test_a_run_is_called_after_its_data(pairs: Path, tmp_path: Path, monkeypatch
 
 def test_answers_come_in_order_and_do_not_depend_on_their_batch(model: Predictor) -> None:
     rows = ["six", "", "one two three four five", {"source": "ten ten"}, " \t"]
-    together = model.predict(rows, max_length=8)
+    together = model.predict(rows, min_length=3, max_length=8)
     assert [bool(answer.tokens) for answer in together] == [True, False, True, True, False]
     assert together[1].text == "" and together[1].score == 0
     for row, answer in zip(rows, together, strict=True):
-        [alone] = model.predict([row], max_length=8)
+        [alone] = model.predict([row], min_length=3, max_length=8)
         assert (alone.text, alone.tokens) == (answer.text, answer.tokens)
         assert alone.score == pytest.approx(answer.score, abs=1e-5)
-    assert [one.text for one in model.predict(rows[::-1], max_length=8)] == [one.text for one in together[::-1]]
-    assert [one.text for one in model.stream(iter(rows), max_length=8)] == [one.text for one in together]
+    assert [one.text for one in model.predict(rows[::-1], min_length=3, max_length=8)] == [
+        one.text for one in together[::-1]
+    ]
+    assert [one.text for one in model.stream(iter(rows), min_length=3, max_length=8)] == [one.text for one in together]
     assert model.predict([]) == []
+
+
+def test_answers_need_not_wait_for_later_rows(model: Predictor) -> None:
+    asked: list[str] = []
+    rows = (asked.append(text) or text for text in ("12", "345", "6"))
+    answers = model.stream(rows, at_once=1)
+    assert (next(answers).text, asked) == (model.predict(["12"])[0].text, ["12"])
+    assert len(list(answers)) == 2
 
 
 def test_n_best_answers_get_worse(model: Predictor) -> None:

@@ -17,7 +17,7 @@ FLOORS = [
     {"evaluation"},
     {"training"},
     {"recipe"},
-    {"recipes", "run_folder"},
+    {"recipes", "run_folder", "proposals"},
     {"runner"},
     {"predictor", "planning"},
     {"reporting", "machine"},

@@ -285,3 +285,11 @@ def test_data_for_another_verb_is_refused(tmp_path: Path, verb: str) -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(InputError, match="no data given"):
         plan(Request(), CPU)
+
+
+def test_steps_that_were_set_have_a_schedule_to_match(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{number} apples\t{number} pears\n" for number in range(60)))
+    request = Request(train=(str(path),), settings=("training.steps=80", "model.width=16", "training.precision=fp32"))
+    training = plan(request, CPU).recipe.training
+    assert (training.steps, training.optimisation.warmup, training.evaluate_every) == (80, 20, 50)

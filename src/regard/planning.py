@@ -1,8 +1,6 @@
 """Planning: look at the data and the machine, propose a recipe, and say why. Nothing is written anywhere."""
 
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,16 +8,15 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from regard.data.batching import Batching, epoch_batches, first_pool, padding
+from regard.data.batching import epoch_batches
 from regard.data.corpus import Corpus, Files
 from regard.data.fields import TextField
 from regard.data.recognition import recognise
 from regard.data.tables import read_table
-from regard.data.tokenisers import Vocabulary
 from regard.errors import InputError, SettingsError
+from regard.proposals import propose_batch, propose_model, propose_steps, propose_vocabulary, with_steps
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
 from regard.runner import build_task, learn_field
@@ -31,9 +28,6 @@ from regard.training.objective import build_objective
 from regard.training.optimisation import Optimiser
 from regard.training.precision import Precision, seconds_per_call
 
-EPOCHS = 40
-EVALUATIONS = 20
-SAMPLED = 1_000_000
 MEASURED_STEPS = 8
 FEWEST_STEPS = 20
 SHARE_FOR_STEPS = 0.9
@@ -110,6 +104,8 @@ def plan(request: Request, device: torch.device) -> Plan:
         for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
             recipe = _note(reasons, label, *proposal(recipe, examples), others)
         recipe = override(recipe, others)
+        if any(one.startswith(OVERRULED_BY["limit"]) for one in others):
+            recipe = override(with_steps(recipe, recipe.training.steps), others)
     recipe, update = _measured(recipe, _trial(recipe, field, examples, device, reasons), reasons)
     recipe = _timed(recipe, update, limit, others, reasons)
     return Plan(recipe, corpus, field, reasons)
@@ -170,59 +166,6 @@ def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: st
     return recipe
 
 
-def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
-    found = Counter[str]()
-    for side in ("source", "target"):
-        for text in corpus.train.texts(side, SAMPLED):
-            found.update(text)
-    characters, distinct = found.total() * max(len(corpus.train) // SAMPLED, 1), len(found)
-    size = min(max(4 * math.isqrt(characters), 500), 32_000)
-    size = min(max(round(size, -2), 300 + 2 * distinct), 32_000)
-    reason = f"at most {size:,} joint subword pieces with byte fallback, for {characters:,} characters of text"
-    return recipe.model_copy(update={"vocabulary": Vocabulary(size=size)}), reason
-
-
-def propose_model(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
-    tokens = len(examples.target.values)
-    model = recipe.model.sized_for(tokens)
-    reason = f"{model.describe()}: fits {tokens:,} target tokens; a larger one would learn them by heart"
-    return recipe.model_copy(update={"model": model}), reason
-
-
-def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
-    """About a hundred updates an epoch, within what keeps the processor busy and the memory free."""
-    longest = examples.lengths[np.arange(len(examples))].max(axis=1)
-    tokens = min(max(2 ** round(math.log2(max(int(longest.sum()) / 100, 1))), 512), 4096)
-    batching = Batching(tokens=tokens)
-    share = padding(examples.lengths, first_pool(examples.lengths, batching, recipe.training.seed)[0]).share
-    reason = f"{tokens:,} tokens a side, rows of like length together: {share:.1%} padding"
-    return recipe.model_copy(update={"batching": batching}), reason
-
-
-def propose_steps(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
-    batches, parts = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
-    epoch = round(len(batches) * parts)
-    steps = min(max(EPOCHS * epoch, 2000), 100_000)
-    recipe = _with_steps(recipe, steps, patience=8)
-    rate = 0.4 / recipe.model.width  # the wider, the smaller (Yang et al. 2022, arXiv 2203.03466)
-    optimisation = recipe.training.optimisation.model_copy(update={"learning_rate": rate})
-    training = recipe.training.model_copy(update={"optimisation": optimisation})
-    reason = (
-        f"{steps:,} updates, {steps / epoch:.0f} times over the data, stopping when dev no longer improves; "
-        f"learning rate up to {rate:.4f}"
-    )
-    return recipe.model_copy(update={"training": training}), reason
-
-
-def _with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
-    """A number of steps, with a schedule and evaluations to match."""
-    warmup = min(max(steps // 8, 20), 2000)
-    every = max(steps // EVALUATIONS, 50)
-    optimisation = recipe.training.optimisation.model_copy(update={"warmup": warmup})
-    changes = {"steps": steps, "evaluate_every": every, "checkpoint_every": every, "optimisation": optimisation}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes | more)})
-
-
 def _measured(
     recipe: Recipe, step: Callable[[Precision], None], reasons: list[tuple[str, str]]
 ) -> tuple[Recipe, float]:
@@ -248,7 +191,7 @@ def _timed(
         told = f"{steps:,} updates fit {_duration(limit)} with their evaluations"
         if steps > fitting:
             told = f"{steps} updates, the fewest that teach anything, need more than {_duration(limit)}"
-        recipe = override(_note(reasons, "limit", _with_steps(recipe, steps), told, settings), settings)
+        recipe = override(_note(reasons, "limit", with_steps(recipe, steps), told, settings), settings)
     expected = recipe.training.steps * update / SHARE_FOR_STEPS
     reasons.append(
         ("time", f"about {_duration(expected)}: {recipe.training.steps:,} updates of {update * 1000:.0f} ms")

@@ -85,10 +85,12 @@ class Predictor:
         answers = dict(zip(filled, found, strict=True))
         return [self._answer(row, answers.get(index)) for index, row in enumerate(normal)]
 
-    def stream(self, rows: Iterable[str | Row], *, prefix: str | None = None, **options: Any) -> Iterator[Answer]:
-        """Answers in order, as soon as a chunk of rows is done; any number of rows in flat memory."""
+    def stream(
+        self, rows: Iterable[str | Row], *, prefix: str | None = None, at_once: int | None = None, **options: Any
+    ) -> Iterator[Answer]:
+        """Answers in order, as soon as ``at_once`` rows (`CHUNK` unless told) are there; flat memory for any number."""
         rows = iter(rows)
-        while chunk := list(islice(rows, CHUNK)):
+        while chunk := list(islice(rows, at_once or CHUNK)):
             yield from self.predict(chunk, prefixes=[prefix] * len(chunk) if prefix else None, **options)
 
     def evaluate(self, rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any) -> Evaluation:

@@ -5,16 +5,15 @@ import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import safetensors
-from safetensors.torch import load, save
 from torch import nn
 
 from regard.data.fields import TextField
 from regard.data.tokenisers import load_tokeniser
-from regard.errors import RunError
+from regard.errors import RunError, SettingsError
 from regard.files import remove_unfinished, write_whole
+from regard.models.weights import read_weights, write_weights
 from regard.recipe import Recipe
 from regard.settings import load as load_settings
 from regard.settings import to_yaml
@@ -56,10 +55,20 @@ class RunFolder:
         """
         if not self.exists():
             raise RunError("no recipe.yaml: not a run folder", where=str(self.path), hint="make one with: regard train")
-        return load_settings(Recipe, self.recipe_file)
+        try:
+            return load_settings(Recipe, self._own(self.recipe_file))
+        except SettingsError as error:
+            told = "it was changed, or written by another version of regard"
+            hint = f"{error.hint}; {told}" if error.hint else told
+            raise SettingsError(error.message, where=error.where, hint=hint) from None
 
     def field(self) -> TextField:
-        return TextField(load_tokeniser(self.vocabulary_file))
+        """The saved vocabulary.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return TextField(load_tokeniser(self._own(self.vocabulary_file)))
 
     def fingerprint(self) -> str:
         """Of the data that the run began with.
@@ -68,14 +77,13 @@ class RunFolder:
             RunError: it is missing or damaged.
         """
         try:
-            return str(json.loads(self.data_file.read_text("utf-8"))["fingerprint"])
+            return str(json.loads(self._own(self.data_file).read_text("utf-8"))["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError):
             hint = "start a new run with another --out"
             raise RunError("missing or damaged", where=str(self.data_file), hint=hint) from None
 
     def save_weights(self, model: nn.Module) -> None:
-        tensors = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
-        write_whole(self.weights_file, save(tensors))
+        write_weights(self.weights_file, model)
 
     def load_weights(self, model: nn.Module) -> None:
         """Put the saved weights into a model.
@@ -87,12 +95,21 @@ class RunFolder:
             hint = "train until the first evaluation: repeat the regard train command"
             raise RunError("no trained weights yet", where=str(self.weights_file), hint=hint)
         try:
-            tensors = load(self.weights_file.read_bytes())
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                raise RunError("weights that are not finite", where=str(self.weights_file), hint="train again")
-            model.load_state_dict(tensors | _shared(model, tensors))
-        except (safetensors.SafetensorError, RuntimeError) as error:
-            raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file)) from None
+            read_weights(self._own(self.weights_file), model)
+        except ValueError as error:
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file), hint=hint) from None
+
+    def _own(self, file: Path) -> Path:
+        """A file to read: nothing is read where a link leads out of the folder, nor from what is no file.
+
+        Raises:
+            RunError: it is such a link, or a folder, a pipe or a device.
+        """
+        if file.exists() and not (file.is_file() and file.resolve().is_relative_to(self.path.resolve())):
+            hint = "put the file itself there, if you trust it"
+            raise RunError("not a file of this folder: a link out of it, a folder or a device", where=str(file), hint=hint)
+        return file
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -137,12 +154,3 @@ def _begun(name: str) -> bool:
     """Whether a run that was killed before its recipe was whole may have left this behind."""
     return name in (".lock", "fields") or name.startswith(".recipe.yaml.")
 
-
-def _shared(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Weights that a model has under two names are stored under the first."""
-    first = {id(weight): name for name, weight in model.named_parameters()}
-    return {
-        name: tensors[first[id(weight)]]
-        for name, weight in model.named_parameters(remove_duplicate=False)
-        if name not in tensors and first[id(weight)] in tensors
-    }

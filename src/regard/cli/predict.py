@@ -1,5 +1,6 @@
 """``regard predict``."""
 
+import sys
 from typing import Any
 
 import click
@@ -34,12 +35,13 @@ def command(
     if wanted and options["beam"] is None:
         options["beam"] = max(wanted, model.recipe.search.beam)
     rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in lines_of(input_))
-    for answer in model.stream(rows, prefix=prefix, **options):
+    typed = input_ == "-" and sys.stdin.isatty()  # whoever types a line waits for its answer
+    for answer in model.stream(rows, prefix=prefix, at_once=1 if typed else None, **options):
         if as_json:
             emit(answer.to_json())
         else:
             texts = [answer.text, *(other.text for other in answer.alternatives)]
-            print("\t".join(map(_flat, texts[: wanted or 1])))
+            print("\t".join(map(_flat, texts[: wanted or 1])), flush=typed)
 
 
 def _flat(text: str) -> str:

@@ -14,13 +14,17 @@ PAD, UNKNOWN, START, END = range(4)
 """The ids every vocabulary begins with."""
 
 LONGEST_PIECE = 16
+MOST_PIECES = 200_000
+MOST_BYTES = 80 * MOST_PIECES
+"""Of a saved vocabulary: a piece takes at most 75."""
+
 THREADS = 2  # fixed, whatever the machine: sums over threads decide ties between pieces
 
 
 class Vocabulary(Settings):
     """What to learn."""
 
-    size: int = Field(default=8000, ge=300, description="pieces, bytes and tags included")
+    size: int = Field(default=8000, ge=300, le=MOST_PIECES, description="pieces, bytes and tags included")
     split_digits: bool = Field(default=False, description="every digit of every script a piece of its own")
     sampling: float | None = Field(
         default=None, gt=0, description="subword regularisation: the smaller, the more varied the pieces of a text"
@@ -79,12 +83,26 @@ def load_tokeniser(path: Path) -> Tokeniser:
     """A vocabulary from a sentencepiece model file.
 
     Raises:
-        RunError: the file is missing or not a sentencepiece model.
+        RunError: the file is missing, or no sentencepiece model that `learn_tokeniser` can have made.
     """
+    hint = "fetch the whole folder again from where it comes, or train again"
     try:
-        return Tokeniser(path.read_bytes())
-    except (OSError, RuntimeError) as error:
-        raise RunError(f"not a sentencepiece model: {error}", where=str(path)) from None
+        tokeniser = _checked(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"not a sentencepiece model: {error}", where=str(path), hint=hint) from None
+    return tokeniser
+
+
+def _checked(path: Path) -> Tokeniser:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, more than the {MOST_BYTES:,} of the largest vocabulary")
+    tokeniser = Tokeniser(path.read_bytes())
+    processor = tokeniser.processor
+    if [processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()] != [PAD, UNKNOWN, START, END]:
+        raise ValueError("it does not begin with <pad> <unk> <s> </s>")
+    tokeniser.pieces(range(len(tokeniser)))  # every one is text
+    return tokeniser
 
 
 def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:
