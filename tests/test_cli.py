@@ -164,8 +164,9 @@ def test_a_line_that_is_no_text_is_named(call: Call, run: Path) -> None:
 
 
 def test_predictions_as_objects(call: Call, run: Path) -> None:
-    plain = call("predict", run, typed="123\n\n45\n").out.split("\n")
-    first, blank, third = call("predict", run, "--json", typed="123\n\n45\n").objects()
+    words = ["predict", run, "--min-length", 3]
+    plain = call(*words, typed="123\n\n45\n").out.split("\n")
+    first, blank, third = call(*words, "--json", typed="123\n\n45\n").objects()
     assert blank == {"text": "", "score": 0.0, "tokens": [], "alternatives": []}
     assert [first["text"], third["text"]] == [plain[0], plain[2]] and first["score"] < 0
     assert first["tokens"] and all(isinstance(token, str) for token in first["tokens"])

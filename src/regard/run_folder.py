@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -10,13 +11,16 @@ from typing import IO
 from torch import nn
 
 from regard.data.fields import TextField
-from regard.data.tokenisers import load_tokeniser
+from regard.data.tokenisers import MOST_BYTES, load_tokeniser
 from regard.errors import RunError, SettingsError
 from regard.files import remove_unfinished, write_whole
 from regard.models.weights import read_weights, write_weights
 from regard.recipe import Recipe
 from regard.settings import load as load_settings
 from regard.settings import to_yaml
+
+MOST_TEXT = 1 << 20
+"""Bytes that are read of a recipe and of what is known of its data."""
 
 
 class RunFolder:
@@ -56,7 +60,7 @@ class RunFolder:
         if not self.exists():
             raise RunError("no recipe.yaml: not a run folder", where=str(self.path), hint="make one with: regard train")
         try:
-            return load_settings(Recipe, self._own(self.recipe_file))
+            return load_settings(Recipe, self._own(self.recipe_file, MOST_TEXT))
         except SettingsError as error:
             told = "it was changed, or written by another version of regard"
             hint = f"{error.hint}; {told}" if error.hint else told
@@ -68,7 +72,7 @@ class RunFolder:
         Raises:
             RunError: it is missing or damaged.
         """
-        return TextField(load_tokeniser(self._own(self.vocabulary_file)))
+        return TextField(load_tokeniser(self._own(self.vocabulary_file, MOST_BYTES)))
 
     def fingerprint(self) -> str:
         """Of the data that the run began with.
@@ -77,8 +81,8 @@ class RunFolder:
             RunError: it is missing or damaged.
         """
         try:
-            return str(json.loads(self._own(self.data_file).read_text("utf-8"))["fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(self._own(self.data_file, MOST_TEXT).read_text("utf-8"))["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             hint = "start a new run with another --out"
             raise RunError("missing or damaged", where=str(self.data_file), hint=hint) from None
 
@@ -96,19 +100,23 @@ class RunFolder:
             raise RunError("no trained weights yet", where=str(self.weights_file), hint=hint)
         try:
             read_weights(self._own(self.weights_file), model)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             hint = "fetch the whole folder again from where it comes, or train again"
             raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file), hint=hint) from None
 
-    def _own(self, file: Path) -> Path:
-        """A file to read: nothing is read where a link leads out of the folder, nor from what is no file.
+    def _own(self, file: Path, most: float = math.inf) -> Path:
+        """A file that may be read: none where a link leads out of the folder, and none that would fill the memory.
 
         Raises:
-            RunError: it is such a link, or a folder, a pipe or a device.
+            RunError: it is such a link, a folder or a device, or larger than ``most`` bytes.
         """
+        where = str(file)
         if file.exists() and not (file.is_file() and file.resolve().is_relative_to(self.path.resolve())):
             hint = "put the file itself there, if you trust it"
-            raise RunError("not a file of this folder: a link out of it, a folder or a device", where=str(file), hint=hint)
+            raise RunError("not a file of this folder: a link out of it, a folder or a device", where=where, hint=hint)
+        if file.exists() and file.stat().st_size > most:
+            found = f"{file.stat().st_size:,} bytes, at most {most:,} can be right"
+            raise RunError(found, where=where, hint="fetch the whole folder again from where it comes")
         return file
 
     @contextlib.contextmanager
@@ -153,4 +161,3 @@ class RunFolder:
 def _begun(name: str) -> bool:
     """Whether a run that was killed before its recipe was whole may have left this behind."""
     return name in (".lock", "fields") or name.startswith(".recipe.yaml.")
-

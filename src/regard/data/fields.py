@@ -2,11 +2,15 @@
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import islice
 
 from regard.data.rows import Row
 from regard.data.tokenisers import END, Tokeniser
 from regard.errors import DataError, did_you_mean
 from regard.padded import Ids
+
+SHOWN = 8
+"""Of many tags, so many are named in a message."""
 
 
 class TextField:
@@ -60,7 +64,8 @@ class TextField:
         tags = self.tokeniser.tags
         if tag is None:
             if tags:
-                raise DataError(f"this model needs a tag with every source: {', '.join(tags)}", hint="give --tag TAG")
+                some = ", ".join([*islice(tags, SHOWN), *(["..."] if len(tags) > SHOWN else [])])
+                raise DataError(f"this model needs a tag with every source: {some}", hint="give --tag TAG")
             return []
         if tag not in tags:
             hint = did_you_mean(tag, tags) if tags else "leave the tag out"

@@ -85,24 +85,19 @@ def load_tokeniser(path: Path) -> Tokeniser:
     Raises:
         RunError: the file is missing, or no sentencepiece model that `learn_tokeniser` can have made.
     """
-    hint = "fetch the whole folder again from where it comes, or train again"
     try:
-        tokeniser = _checked(path)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"not a sentencepiece model: {error}", where=str(path), hint=hint) from None
+        tokeniser = Tokeniser(path.read_bytes())
+        tokeniser.pieces(range(len(tokeniser)))  # every one is text
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        raise _unusable(path, f"not a sentencepiece model: {error}") from None
+    known = tokeniser.processor
+    if (known.pad_id(), known.unk_id(), known.bos_id(), known.eos_id()) != (PAD, UNKNOWN, START, END):
+        raise _unusable(path, "not a sentencepiece model of regard's: it does not begin with <pad> <unk> <s> </s>")
     return tokeniser
 
 
-def _checked(path: Path) -> Tokeniser:
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"{size:,} bytes, more than the {MOST_BYTES:,} of the largest vocabulary")
-    tokeniser = Tokeniser(path.read_bytes())
-    processor = tokeniser.processor
-    if [processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()] != [PAD, UNKNOWN, START, END]:
-        raise ValueError("it does not begin with <pad> <unk> <s> </s>")
-    tokeniser.pieces(range(len(tokeniser)))  # every one is text
-    return tokeniser
+def _unusable(path: Path, reason: str) -> RunError:
+    return RunError(reason, where=str(path), hint="fetch the whole folder again from where it comes, or train again")
 
 
 def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -59,6 +60,12 @@ class ModelSettings(Settings):
         size = next(size for size in SIZES if tokens < size.tokens)
         sides = {"encoder": self.encoder.sized(size), "decoder": self.decoder.sized(size)}
         return self.model_copy(update={"width": size.width, "dropout": size.dropout, **sides})
+
+    def memory(self, vocabulary: int) -> int:
+        """Bytes of the weights in fp32; none are taken to find out."""
+        with torch.device("meta"):
+            sides = nn.ModuleList(part.build(self.width, self.dropout) for part in (self.encoder, self.decoder))
+        return 4 * (vocabulary * self.width + sum(weight.numel() for weight in sides.parameters()))
 
     def describe(self) -> str:
         return f"{self.encoder.describe()} encoder, {self.decoder.describe()} decoder, width {self.width}"
