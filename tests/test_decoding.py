@@ -228,6 +228,12 @@ def test_wishes_that_contradict_each_other_still_get_an_answer(table, beam, wish
         assert answer.score > float("-inf")
 
 
+@pytest.mark.parametrize("length", ["max_length", "min_length"])
+def test_no_answer_is_longer_than_memory(length):
+    with pytest.raises(ValueError, match="less than or equal to 100000"):
+        Search(**{length: 10**12})
+
+
 def test_no_repeat_of_three():
     chosen = torch.tensor([[5, 6, 7, 5, 6], [5, 6, 5, 6, 5], [1, 2, 3, 4, 5]])
     log_probs = no_repeat_ngram(3)(torch.zeros(3, 8), chosen)

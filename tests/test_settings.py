@@ -116,6 +116,9 @@ def test_yaml_is_plain():
         ("a: [", "flow"),
         ("[" * 5000, "recursion"),
         ("--- 1\n--- 2", "single document"),
+        ("!!bool maybe", "not plain YAML"),
+        ("!!timestamp x", "not plain YAML"),
+        ("!!float ''", "not plain YAML"),
     ],
 )
 def test_yaml_that_is_refused(text, reason):
@@ -169,6 +172,7 @@ def test_an_error_says_where_and_what_to_do():
     assert str(error) == "a.tsv:3: no rows\n  add some"
     assert error.to_json() == {"error": {"message": "no rows", "where": "a.tsv:3", "hint": "add some"}}
     assert did_you_mean("stpes", ["seed", "steps"]) == "did you mean 'steps'?"
+    assert did_you_mean("?", map(str, range(100, 200))).endswith("118, 119, ...")
 
 
 def test_stopped_has_the_exit_status_of_its_signal():

@@ -18,6 +18,8 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+MOST_LISTED = 20
+
 
 class RegardError(Exception):
     """The root: catch this one to catch all of them."""
@@ -68,7 +70,8 @@ class StoppedError(RegardError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'steps'?`` when something known is close, otherwise everything that is known."""
+    """``did you mean 'steps'?`` when something known is close, otherwise what is known, or the first of it."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    some = [*known[:MOST_LISTED], *(["..."] if len(known) > MOST_LISTED else [])]
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(some)}"

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -101,10 +100,10 @@ class RunFolder:
         try:
             read_weights(self._own(self.weights_file), model)
         except (OSError, ValueError) as error:
-            hint = "fetch the whole folder again from where it comes, or train again"
+            hint = "fetch the whole folder again from where it comes, use the regard that trained it, or train again"
             raise RunError(f"not the weights of this model: {error}", where=str(self.weights_file), hint=hint) from None
 
-    def _own(self, file: Path, most: float = math.inf) -> Path:
+    def _own(self, file: Path, most: int | None = None) -> Path:
         """A file that may be read: none where a link leads out of the folder, and none that would fill the memory.
 
         Raises:
@@ -114,7 +113,7 @@ class RunFolder:
         if file.exists() and not (file.is_file() and file.resolve().is_relative_to(self.path.resolve())):
             hint = "put the file itself there, if you trust it"
             raise RunError("not a file of this folder: a link out of it, a folder or a device", where=where, hint=hint)
-        if file.exists() and file.stat().st_size > most:
+        if most is not None and file.exists() and file.stat().st_size > most:
             found = f"{file.stat().st_size:,} bytes, at most {most:,} can be right"
             raise RunError(found, where=where, hint="fetch the whole folder again from where it comes")
         return file

@@ -49,7 +49,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """Plain data from YAML text; anything that is not plain data is refused."""
     try:
         return yaml.load(text, PlainLoader)  # a SafeLoader with fewer types
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise SettingsError(f"not plain YAML: {error}", where=where) from None
 
 

@@ -28,7 +28,7 @@ class Additive(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.direction = nn.Parameter(torch.empty(width).uniform_(-1, 1) * width**-0.5)
+        self.direction = nn.Parameter(torch.empty(width).uniform_(-1, 1).mul_(width**-0.5))
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         return torch.tanh(queries[..., :, None, :] + keys[..., None, :, :]) @ self.direction

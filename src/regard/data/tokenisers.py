@@ -39,7 +39,8 @@ class Tokeniser:
 
     def __init__(self, serialised: bytes):
         self.serialised = serialised
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=serialised)
+        self.processor = sentencepiece.SentencePieceProcessor()
+        self.processor.load_from_serialized_proto(serialised)
         controls = [one for one in range(END + 1, len(self)) if self.processor.is_control(one)]
         self.tags: dict[str, int] = {_tag_of(self.processor.id_to_piece(one)): one for one in controls}
 

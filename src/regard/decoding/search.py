@@ -13,6 +13,9 @@ from regard.padded import Padded
 from regard.settings import Settings
 from regard.trees import Nest, repeat
 
+LONGEST = 100_000
+"""Tokens of an answer, at most."""
+
 
 class Search(Settings):
     """What to look for. Lengths count the tokens of the answer and its end."""
@@ -20,8 +23,10 @@ class Search(Settings):
     beam: int = Field(default=1, ge=1, le=1000)
     length_penalty: float = Field(default=1.0, ge=0, description="alpha of Wu et al. 2016; 0 prefers short answers")
     n_best: int = Field(default=1, ge=1)
-    min_length: int = Field(default=1, ge=1)
-    max_length: int | None = Field(default=None, ge=1, description="by default 20 + 3 x the source's length")
+    min_length: int = Field(default=1, ge=1, le=LONGEST)
+    max_length: int | None = Field(
+        default=None, ge=1, le=LONGEST, description="by default 20 + 3 x the source's length"
+    )
     no_repeat_ngram: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -61,8 +61,8 @@ class ModelSettings(Settings):
         sides = {"encoder": self.encoder.sized(size), "decoder": self.decoder.sized(size)}
         return self.model_copy(update={"width": size.width, "dropout": size.dropout, **sides})
 
-    def memory(self, vocabulary: int) -> int:
-        """Bytes of the weights in fp32; none are taken to find out."""
+    def weight_bytes(self, vocabulary: int) -> int:
+        """Memory of all weights in fp32; none is taken to find out."""
         with torch.device("meta"):
             sides = nn.ModuleList(part.build(self.width, self.dropout) for part in (self.encoder, self.decoder))
         return 4 * (vocabulary * self.width + sum(weight.numel() for weight in sides.parameters()))

@@ -39,7 +39,7 @@ def build_objective(task: Task, settings: ModelSettings, seed: int) -> Objective
 
 
 def _refuse_too_large(settings: ModelSettings, vocabulary: int) -> None:
-    needed, free = settings.memory(vocabulary), free_memory()
+    needed, free = settings.weight_bytes(vocabulary), free_memory()
     if needed > free:
         what = f"{settings.describe()}, {vocabulary:,} tokens"
         message = f"its weights need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: {what}"
