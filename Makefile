@@ -19,7 +19,7 @@ demo: .venv/regard
 	$(BIN)/regard demo
 
 test: .venv/tools
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -m "not long" --numprocesses auto --dist loadscope
 
 check: .venv/tools
 	$(BIN)/ruff format --check

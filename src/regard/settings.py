@@ -5,6 +5,7 @@ ever imported or evaluated.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,6 +24,9 @@ class Settings(BaseModel):
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
+MOST_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
+
 
 class PlainLoader(yaml.SafeLoader):
     """YAML 1.2's core schema without aliases: ``no`` is a word, ``1e-4`` a number, and nothing can expand."""
@@ -31,6 +35,17 @@ class PlainLoader(yaml.SafeLoader):
         if self.check_event(AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            [(name, _)] = Counter(key.value for key, _ in node.value).most_common(1)
+            raise yaml.MarkedYAMLError(f"'{name}' is given twice", node.start_mark)
+        return mapping
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Quotes each word that `PlainLoader`, or a reader of YAML 1.1, would take for something else."""
 
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -41,7 +56,8 @@ for _tag, _pattern, _first in (
     ("int", r"^[-+]?\d+$", [*"-+0123456789"]),
     ("float", rf"^{_NUMBER}$", [*"-+.0123456789"]),
 ):
-    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    for _kind in (PlainLoader, PlainDumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 PlainLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))  # 010 is ten, not eight
 
 
@@ -54,7 +70,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def to_yaml(settings: Settings) -> str:
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(settings.model_dump(mode="json"), Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
 
 
 def parse(kind: type[SettingsType], data: Any, where: str) -> SettingsType:
@@ -129,8 +145,12 @@ def _explain(kind: type[Settings], error: ValidationError, where: str) -> Settin
     named = f"'{name}': " if name else ""
     if first["type"] == "value_error":  # raised by a validator of ours, whose words say it all
         return SettingsError(f"{named}{first['ctx']['error']}", where=where)
-    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    found = "" if first["type"] == "missing" else f", found {_shortened(repr(first['input']))}"
     return SettingsError(f"{named}{first['msg'].lower()}{found}", where=where)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _follow(kind: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
