@@ -160,7 +160,7 @@ def test_one_line_in_one_line_out(call: Call, run: Path, tmp_path: Path, monkeyp
 
 def test_a_line_that_is_no_text_is_named(call: Call, run: Path) -> None:
     ran = call("predict", run, typed=b"123\n\xff\n")
-    assert ran.status == 2 and "standard input:2: byte 0xff is not UTF-8" in ran.err
+    assert ran.status == 2 and "standard input:2: byte 0xff after 0 characters of this line is not UTF-8" in ran.err
 
 
 def test_predictions_as_objects(call: Call, run: Path) -> None:

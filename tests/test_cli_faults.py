@@ -66,7 +66,7 @@ FAULTS = {
     "predict run nothing.txt": "nothing.txt: cannot be read: No such file is the path right?",
     "predict run lines.txt.gz": "lines.txt.gz: damaged or not gzip fetch it",
     "predict run plain.txt.gz": "plain.txt.gz: damaged or not gzip",
-    "predict run latin.txt": "latin.txt:2: byte 0xc4 is not UTF-8 save the file as UTF-8",
+    "predict run latin.txt": "latin.txt:2: byte 0xc4 is not UTF-8 save it as UTF-8",
     "predict run - --beam 0": "'beam' greater than or equal to 1, found 0",
     "predict run - --beam 2 --n-best 5": "n_best 5 needs a beam at least as wide, not 2",
     "predict run - --max-length 3 --min-length 9": "max_length 3 is below min_length 9",

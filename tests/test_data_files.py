@@ -9,11 +9,12 @@ from typing import NoReturn
 
 import pytest
 
-from regard.data import corpus, lines
+from regard.data import lines, splitting
 from regard.data.columns import Columns, choose_columns
-from regard.data.corpus import Files, fingerprint, read_rows, source_hashes
+from regard.data.corpus import Files, fingerprint, read_rows
 from regard.data.recognition import recognise
 from regard.data.rows import Row, Rows
+from regard.data.splitting import source_hashes
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 
@@ -399,7 +400,7 @@ def rows_from(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def split(rows: list[dict[str, str]], most: int) -> tuple[list[Row], list[Row]]:
-    train, dev = corpus.split(Rows.of(rows), source_hashes(rows), most)
+    train, dev = splitting.split(Rows.of(rows), source_hashes(rows), most)
     return list(train), list(dev)
 
 
@@ -432,7 +433,7 @@ def test_split_leaves_a_row_on_both_sides(count: int) -> None:
 
 
 def test_split_never_takes_the_last_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "DEV_SHARE", 1)
+    monkeypatch.setattr(splitting, "DEV_SHARE", 1)
     train, dev = split(rows_from(PAIRS), 1000)
     assert (len(train), len(dev)) == (1, len(PAIRS) - 1)
 

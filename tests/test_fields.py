@@ -162,7 +162,7 @@ def test_the_largest_vocabulary_can_be_read_again() -> None:
         parse(Vocabulary, {"size": MOST_PIECES + 1}, "recipe.yaml")
 
 
-@pytest.mark.parametrize("texts", [[], [""], [" ", "\u2581"]])
+@pytest.mark.parametrize("texts", [[], [""], [" ", "  "]])
 def test_nothing_to_learn_from(texts: list[str]) -> None:
     with pytest.raises(DataError, match="no vocabulary could be learnt"):
         learn_tokeniser(texts, Vocabulary(size=300))

@@ -89,7 +89,7 @@ def test_setting_a_kind_resets_its_siblings():
         ("rate", "--set rate", "write --set rate=VALUE"),
         ("prt.size=3", "--set prt.size", "did you mean 'part'?"),
         ("part.depth=3", "--set part.depth", "known: kind, size"),
-        ("rate=[", "--set rate", None),
+        ("rate=[", "--set rate", "only names and plain values: no !tags, no *aliases, no name twice"),
     ],
 )
 def test_overrides_that_are_refused(assignment, where, hint):

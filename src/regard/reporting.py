@@ -47,8 +47,13 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
         attention=[answer.attention for answer in answers],
         next_commands=next_commands(folder, corpus.dev[0]),
     )
-    write_whole(folder.report_file, training_report(report).encode())
-    write_whole(folder.path / "README.md", _card(predictor, corpus, trained).encode())
+    write_whole(folder.report_file, _bytes(training_report(report)))
+    write_whole(folder.path / "README.md", _bytes(_card(predictor, corpus, trained)))
+
+
+def _bytes(text: str) -> bytes:
+    """A file's name need not be UTF-8."""
+    return text.encode(errors="backslashreplace")
 
 
 def next_commands(folder: RunFolder, row: Row) -> list[str]:

@@ -9,6 +9,7 @@ from regard.data.batching import first_pool, padding
 from regard.data.corpus import Corpus
 from regard.data.fields import TextField
 from regard.data.rows import Row
+from regard.data.splitting import tags_of
 from regard.data.tokenisers import learn_tokeniser
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
@@ -46,7 +47,7 @@ class Trained(NamedTuple):
 def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
     """One vocabulary for both sides and all tags, from the training rows alone."""
     train = corpus.train
-    tags = sorted({*train.texts("tag", len(train))}) if "tag" in train.columns else []
+    tags = sorted(tags_of(train))
     texts = [TextField.normalise(text) for side in ("source", "target") for text in train.texts(side, MOST_LEARNT)]
     return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
 

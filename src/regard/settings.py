@@ -66,7 +66,8 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, PlainLoader)  # a SafeLoader with fewer types
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise SettingsError(f"not plain YAML: {error}", where=where) from None
+        hint = "only names and plain values: no !tags, no *aliases, no name twice"
+        raise SettingsError(f"not plain YAML: {error}", where=where, hint=hint) from None
 
 
 def to_yaml(settings: Settings) -> str:

@@ -1,17 +1,14 @@
 """What the verbs share: options, and the two ways of answering."""
 
-import contextlib
-import gzip
 import json
 import sys
-import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from regard.data.lines import opened, streamed_lines
 from regard.errors import DataError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,22 +56,15 @@ def lines_of(name: str) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, or a line is not UTF-8.
     """
-    shown = "standard input" if name == "-" else name
+    if name == "-":
+        yield from streamed_lines("standard input", sys.stdin.buffer)
+        return
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open_text(name) as stream:
-            for number, line in enumerate(stream, start=1):
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        where, hint = f"{shown}:{number}", "save the file as UTF-8"
-        raise DataError(f"byte 0x{error.object[error.start]:02x} is not UTF-8", where=where, hint=hint) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"damaged or not gzip: {error}", where=shown, hint="fetch it or compress it again") from None
+        stream = opened(Path(name))
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=shown, hint="is the path right?") from None
-
-
-def open_text(name: str) -> BufferedIOBase:
-    return gzip.open(name) if name.endswith(".gz") else Path(name).open("rb")
+        raise DataError(f"cannot be read: {error.strerror}", where=name, hint="is the path right?") from None
+    with stream:
+        yield from streamed_lines(name, stream)
 
 
 def score_lines(scores: dict[str, float], baseline: dict[str, float], names: tuple[str, str]) -> list[str]:

@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool
 from numpy import ndarray
 from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
 from regard.data.rows import Row, Rows, row_records, rows_in
+from regard.data.splitting import Hashes, hashes_of, refuse_new_tags, source_hashes, split
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 from regard.settings import Settings
 
-DEV_SHARE = 0.05
-
 LARGE = 1 << 28
 """Bytes of training files from which on a corpus is kept on disk instead of in memory."""
-
-Hashes = UInt64[ndarray, "_"]
 
 
 class Corpus(NamedTuple):
@@ -71,6 +68,8 @@ class Files(Settings):
         _refuse_hopeless(train, sources[usable], table.name, dropped)
         if not dev:
             train, dev = split(train, sources[usable], self.dev_rows)
+        for rows, paths in ((dev, self.dev), (test, self.test)):
+            refuse_new_tags(rows, train, " + ".join(paths))
         notes = _notes(table, columns, [train, dev, test], dropped, bool(self.dev))
         return Corpus(train, dev, test, dropped, notes, fingerprint([train, dev, test]))
 
@@ -91,7 +90,12 @@ class Files(Settings):
             return Rows.of([])
         table = _read(paths)
         if not {name for name in columns if name} <= set(table.columns):
-            columns = choose_columns(table, self.source, self.target, self.tag)
+            tagged = bool(columns.tag)
+            columns = choose_columns(table, self.source, self.target, self.tag if tagged else None)
+            if tagged and not columns.tag:
+                hint = "name it with --tag, or give a file with such a column"
+                raise DataError("no column with tags, and the training rows have tags", where=table.name, hint=hint)
+            columns = columns if tagged else columns._replace(tag=None)
         return Rows.of(_with_source(table, columns, dropped))
 
 
@@ -158,18 +162,8 @@ def _fault(row: Row, longest: int) -> str | None:
 
 def _with_hashes(arrays: Arrays, rows: Sequence[Row]) -> dict[str, ndarray]:
     whole = [json.dumps([*row.values()]) for row in rows]
-    hashes = {"row hash": _hashes(whole), "source hash": source_hashes(rows)}
+    hashes = {"row hash": hashes_of(whole), "source hash": source_hashes(rows)}
     return row_records(arrays, rows) | hashes
-
-
-def _hashes(texts: Sequence[str]) -> Hashes:
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, ">u8").astype(np.uint64)
-
-
-def source_hashes(rows: Sequence[Row]) -> Hashes:
-    """Equal for sources that differ only in case and in blanks."""
-    return _hashes([" ".join(row["source"].casefold().split()) for row in rows])
 
 
 def _usable(arrays: Arrays, test: Rows, dev: Rows, dropped: Counter[str]) -> Bool[ndarray, "_"]:
@@ -186,17 +180,6 @@ def _usable(arrays: Arrays, test: Rows, dev: Rows, dropped: Counter[str]) -> Boo
     return usable
 
 
-def split(rows: Rows, hashes: Hashes, most: int) -> tuple[Rows, Rows]:
-    """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter.
-
-    Up to `DEV_SHARE` of the rows and at most so many are held out, but always one source and never the last one.
-    """
-    numbers, sizes = np.unique(hashes, return_counts=True)
-    fits = (numbers[:-1] < DEV_SHARE * 2**64) & (np.cumsum(sizes[:-1]) <= most)
-    held = hashes <= numbers[max(int(np.count_nonzero(fits)) - 1, 0)]
-    return rows.choose(np.flatnonzero(~held)), rows.choose(np.flatnonzero(held))
-
-
 def fingerprint(sides: Sequence[Rows]) -> str:
     """A hash of all rows, by which a run knows its data again."""
     return hashlib.blake2b(" ".join(rows.digest() for rows in sides).encode(), digest_size=16).hexdigest()
@@ -205,14 +188,14 @@ def fingerprint(sides: Sequence[Rows]) -> str:
 def _refuse_hopeless(rows: Rows, sources: Hashes, name: str, dropped: Counter[str]) -> None:
     why = f"; dropped: {_counts(dropped)}" if dropped else ""
     if len(rows) < 2:
-        raise DataError(
-            f"{len(rows)} usable pair{'' if len(rows) == 1 else 's'}: not enough to learn from{why}", where=name
-        )
+        found = f"{len(rows)} usable pair{'' if len(rows) == 1 else 's'}: not enough to learn from{why}"
+        raise DataError(found, where=name, hint="two will do to try it out; thousands teach a language")
     first = rows[0]
-    if bool((sources == sources[0]).all()):
-        raise DataError(f"every source is {first['source']!r}: there is nothing to learn", where=name)
-    if all(row["target"] == first["target"] for row in rows):
-        raise DataError(f"every target is {first['target']!r}: there is nothing to learn", where=name)
+    same_source = bool((sources == sources[0]).all())
+    if same_source or all(row["target"] == first["target"] for row in rows):
+        side = "source" if same_source else "target"
+        hint = f"is it the right column? name another with --{side}"
+        raise DataError(f"every {side} is {first[side]!r}: there is nothing to learn", where=name, hint=hint)
 
 
 def _counts(dropped: Counter[str]) -> str:

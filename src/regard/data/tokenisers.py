@@ -8,6 +8,7 @@ import sentencepiece
 from pydantic import Field
 
 from regard.errors import DataError, RunError
+from regard.pieces import BLANK, STAND_IN
 from regard.settings import Settings
 
 PAD, UNKNOWN, START, END = range(4)
@@ -48,23 +49,27 @@ class Tokeniser:
         return int(self.processor.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        return list(self.processor.encode(text))
+        return list(self.processor.encode(_without_sign(text)))
 
     def sample(self, text: str, smoothing: float) -> list[int]:
         """Ids of one of all ways to cut the text, drawn with its probability to the power of ``smoothing``.
 
         Subword regularisation (Kudo 2018, arXiv 1804.10959). Draws follow the last `seed_sampling`.
         """
-        return list(self.processor.encode(text, enable_sampling=True, alpha=smoothing, nbest_size=-1))
+        return list(self.processor.encode(_without_sign(text), enable_sampling=True, alpha=smoothing, nbest_size=-1))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self.processor.decode(list(ids)))
+        return str(self.processor.decode(list(ids))).replace(STAND_IN, BLANK)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [self.processor.id_to_piece(one) for one in ids]
 
     def save(self, path: Path) -> None:
         path.write_bytes(self.serialised)
+
+
+def _without_sign(text: str) -> str:
+    return text.replace(BLANK, STAND_IN)
 
 
 def _control_token(tag: str) -> str:
@@ -113,7 +118,7 @@ def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[s
     characters = set().union(*texts)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=map(_without_sign, texts),
             model_writer=serialised,
             model_type="unigram",
             vocab_size=settings.size,

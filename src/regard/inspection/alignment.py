@@ -14,11 +14,11 @@ from torch import Tensor
 
 from regard.errors import InputError, did_you_mean
 from regard.inspection.page import attention_page
+from regard.pieces import BLANK, STAND_IN
 
 AVERAGE = "cross/average"
 START = "<s>"
 
-_SPACE = "▁"
 _SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<2[^<>]+>")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # Kana and Han, Thai and Lao, Tibetan, Myanmar, Khmer
@@ -50,7 +50,11 @@ def merge_words(pieces: Sequence[str]) -> list[Word]:
             words[-1] = Word(words[-1].text + fragment.text, words[-1].pieces + fragment.pieces)
         else:
             words.append(fragment)
-    return [Word(word.text.replace(_SPACE, " ").strip() or _SPACE, word.pieces) for word in words]
+    return [Word(_as_read(word.text), word.pieces) for word in words]
+
+
+def _as_read(text: str) -> str:
+    return (text.replace(BLANK, " ").strip() or BLANK).replace(STAND_IN, BLANK)
 
 
 def is_special(word: Word, pieces: Sequence[str]) -> bool:
@@ -59,9 +63,9 @@ def is_special(word: Word, pieces: Sequence[str]) -> bool:
 
 
 def _begins_word(before: str, fragment: str) -> bool:
-    if fragment.startswith(_SPACE):
+    if fragment.startswith(BLANK):
         return True
-    if before == _SPACE or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
+    if before == BLANK or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
         return False
     if _writes_no_spaces(before[-1]) or _writes_no_spaces(fragment[0]):
         return True

@@ -1,0 +1,67 @@
+"""Rows for training and rows held out: by hashes, so that neither order nor memory matters."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt64
+from numpy import ndarray
+
+from regard.data.rows import Row, Rows
+from regard.errors import DataError, did_you_mean
+
+DEV_SHARE = 0.05
+
+Hashes = UInt64[ndarray, "_"]
+
+
+def hashes_of(texts: Sequence[str]) -> Hashes:
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def source_hashes(rows: Sequence[Row]) -> Hashes:
+    """Equal for sources that differ only in case and in blanks."""
+    return hashes_of([" ".join(row["source"].casefold().split()) for row in rows])
+
+
+def split(rows: Rows, hashes: Hashes, most: int) -> tuple[Rows, Rows]:
+    """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter.
+
+    Up to `DEV_SHARE` of the rows and at most so many are held out, but always one source, and never the last one of
+    any tag.
+
+    Raises:
+        DataError: the tags leave nothing to hold out.
+    """
+    kept = np.isin(hashes, _last_of_each_tag(rows, hashes))
+    numbers, sizes = np.unique(hashes[~kept], return_counts=True)
+    if not len(numbers):
+        hint = "give rows to choose by with --dev, or leave the tags out"
+        raise DataError("too few rows of each tag to hold any out", hint=hint)
+    fits = (numbers < DEV_SHARE * 2**64) & (np.cumsum(sizes) <= most)
+    held = (hashes <= numbers[max(int(np.count_nonzero(fits)) - 1, 0)]) & ~kept
+    return rows.choose(np.flatnonzero(~held)), rows.choose(np.flatnonzero(held))
+
+
+def _last_of_each_tag(rows: Rows, hashes: Hashes) -> Hashes:
+    """The largest hash among the sources of every tag, or among all where there are no tags."""
+    numbers = {tag: number for number, tag in enumerate(tags_of(rows))}
+    largest = np.zeros(max(len(numbers), 1), np.uint64)
+    places = np.zeros(len(rows), int)
+    if numbers:
+        places[:] = [numbers[tag] for tag in rows.texts("tag", len(rows))]
+    np.maximum.at(largest, places, hashes)
+    return largest
+
+
+def tags_of(rows: Rows) -> dict[str, None]:
+    """Every tag of some rows once, in order."""
+    return dict.fromkeys(rows.texts("tag", len(rows))) if "tag" in rows.columns else {}
+
+
+def refuse_new_tags(rows: Rows, train: Rows, name: str) -> None:
+    known = tags_of(train)
+    for tag in tags_of(rows):
+        if tag not in known:
+            raise DataError(f"tag '{tag}' was not seen in training", where=name, hint=did_you_mean(tag, known))
