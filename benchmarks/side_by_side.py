@@ -3,6 +3,8 @@
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -10,16 +12,50 @@ from regard.machine import matrix_rate
 
 CPU = torch.device("cpu")
 
+Contender = Callable[[], int]
+"""Does its work once and returns how many tokens that was."""
 
-def compare(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Median tokens per second of each; a call returns its tokens, and the first round warms up."""
+
+def compare(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
+    """Median tokens per second of each; the first round warms up."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name, run in contenders.items():
-            started = time.perf_counter()
-            tokens = run()
-            rates[name].append(tokens / (time.perf_counter() - started))
+            rates[name].append(_rate(run))
     return {name: statistics.median(values[1:]) for name, values in rates.items()}
+
+
+def compare_apart(builders: dict[str, Callable[[], Contender]], rounds: int) -> dict[str, float]:
+    """The same with each contender in a process of its own, where no other one has shaped the memory."""
+    spawn = get_context("spawn")
+    processes, remote = [], {}
+    for name, build in builders.items():
+        here, there = spawn.Pipe()
+        processes.append(spawn.Process(target=_serve, args=(build, there), daemon=True))
+        processes[-1].start()
+        here.recv()  # it is built: one at a time
+        remote[name] = here
+    rates: dict[str, list[float]] = {name: [] for name in builders}
+    for _ in range(rounds + 1):
+        for name, connection in remote.items():
+            connection.send("run")
+            rates[name].append(connection.recv())
+    for process in processes:
+        process.terminate()
+    return {name: statistics.median(values[1:]) for name, values in rates.items()}
+
+
+def _serve(build: Callable[[], Contender], connection: Connection) -> None:
+    run = build()
+    connection.send("ready")
+    while connection.recv():
+        connection.send(_rate(run))
+
+
+def _rate(run: Contender) -> float:
+    started = time.perf_counter()
+    tokens = run()
+    return tokens / (time.perf_counter() - started)
 
 
 def describe_machine() -> None:

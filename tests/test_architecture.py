@@ -9,7 +9,7 @@ import regard
 
 ROOT = Path(regard.__file__).parent
 FLOORS = [
-    {"errors", "files", "padded", "pieces", "trees", "settings", "randomness", "metrics"},
+    {"errors", "files", "memory", "padded", "pieces", "trees", "settings", "randomness", "metrics"},
     {"attention", "data", "decoding", "inspection"},
     {"layers"},
     {"models"},

@@ -15,6 +15,7 @@ import torch
 
 import regard
 import regard.api
+from regard import memory
 from regard.cli.main import main
 from regard.errors import RegardError, RunError, SettingsError
 from regard.layers.embeddings import TokenEmbedding
@@ -187,8 +188,8 @@ def test_weights_are_counted_exactly(encoder: dict[str, Any], decoder: dict[str,
     ],
 )
 def test_free_memory(said: dict[str, str], free: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective, "_read", lambda file: said.get(file, ""))
-    assert objective.free_memory() == free
+    monkeypatch.setattr(memory, "_read", lambda file: said.get(file, ""))
+    assert memory.free_memory() == free
 
 
 # Vocabulary and data

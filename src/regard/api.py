@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import RunError
+from regard.memory import keep_freed_memory
 from regard.planning import Plan, Request, assignments, begin, plan
 from regard.predictor import Predictor, find_device, load
 from regard.recipe import Recipe
@@ -74,6 +75,7 @@ def propose(
     *data: str | Path, out: str | Path | None = None, device: str = "auto", **asked: Any
 ) -> tuple[RunFolder, Plan]:
     """What `train` would do, and where; nothing is written."""
+    keep_freed_memory()
     for name in asked.keys() & {"dev", "test", "settings"}:
         asked[name] = _listed(asked[name])
     request = Request(train=_listed(data), **asked)

@@ -70,14 +70,15 @@ def _random_bits(count: int, device: torch.device) -> Int16[Tensor, "count"]:
     """
     start = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
     bits = torch.arange((count + 3) // 4, device=device).mul_(_signed(GOLDEN)).add_(start)
-    bits.bitwise_xor_(_shifted(bits, 30)).mul_(_signed(MIX[0]))
-    bits.bitwise_xor_(_shifted(bits, 27)).mul_(_signed(MIX[1]))
-    return bits.bitwise_xor_(_shifted(bits, 31)).view(torch.int16)[:count]
+    shifted = torch.empty_like(bits)
+    bits.bitwise_xor_(_shift(bits, 30, shifted)).mul_(_signed(MIX[0]))
+    bits.bitwise_xor_(_shift(bits, 27, shifted)).mul_(_signed(MIX[1]))
+    return bits.bitwise_xor_(_shift(bits, 31, shifted)).view(torch.int16)[:count]
 
 
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Shifted right as unsigned numbers are."""
-    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
+def _shift(bits: Tensor, by: int, out: Tensor) -> Tensor:
+    """Right, as unsigned numbers are."""
+    return torch.bitwise_right_shift(bits, by, out=out).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _signed(number: int) -> int:

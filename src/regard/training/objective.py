@@ -1,14 +1,11 @@
 """Task and model together: the one module that training wraps."""
 
-import os
-import re
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from regard.errors import SettingsError
 from regard.layers.embeddings import TokenEmbedding
+from regard.memory import free_memory
 from regard.models.model import Model, ModelSettings, build_model
 from regard.models.parts import Loss
 from regard.randomness import seed_for
@@ -45,16 +42,3 @@ def _refuse_too_large(settings: ModelSettings, vocabulary: int) -> None:
         message = f"its weights need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: {what}"
         hint = "lower model.width, model.encoder.layers, model.decoder.layers or their feedforward"
         raise SettingsError(message, where="model", hint=hint)
-
-
-def free_memory() -> int:
-    """Bytes that a process may still take: what the machine has free, and at most what its container allows."""
-    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
-    free = int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed = _read("/sys/fs/cgroup/memory.max").strip()
-    return min(free, int(allowed)) if allowed.isdecimal() else free
-
-
-def _read(file: str) -> str:
-    """What the system says there; nothing on systems without it."""
-    return Path(file).read_text() if Path(file).exists() else ""
