@@ -115,6 +115,16 @@ def test_digits_of_every_script_stand_alone() -> None:
     assert [piece.strip("▁") for piece in pieces if piece.strip("▁").isdecimal()] == ["1", "2", "3", "0", "٣"]
 
 
+def test_han_characters_stand_alone() -> None:
+    texts = ["我不知道汤姆在哪里。", "我不知道 Tom 在哪里", "汤姆不知道", "カメラを買った", "where is Tom"] * 20
+    fields = [TextField(learn_tokeniser(texts, Vocabulary(size=340, split_han=apart))) for apart in (False, True)]
+    joined, apart = ([piece.strip("▁") for piece in field.pieces(field.encode(texts[0]))] for field in fields)
+    assert "不知道" in "|".join(joined) and [piece for piece in apart if piece] == list(texts[0])
+    for text in texts[:5]:
+        assert fields[1].decode(fields[1].encode(text)) == text
+    assert len(fields[1].encode(texts[4])) < len(texts[4])  # other scripts are not cut
+
+
 def test_a_tag_comes_first() -> None:
     field = FIELDS["tags"]
     source = field.source({"source": "cat <2fr>", "tag": "de"})

@@ -11,6 +11,8 @@ from regard import planning
 from regard.api import propose
 from regard.data.corpus import read_rows
 from regard.errors import InputError, RunError, SettingsError
+from regard.models import model
+from regard.models.parts import Size
 from regard.planning import Request, plan, seconds
 from regard.recipe import Recipe
 from regard.settings import is_set, to_yaml
@@ -228,6 +230,29 @@ def test_steps_that_fit_a_time_limit(files: Path, limit: str, changes: list[str]
     training = plan(Request([str(files)], time_limit=limit, settings=changes), CPU).recipe.training
     assert (training.steps, training.evaluate_every, training.checkpoint_every) == (steps, every, every)
     assert training.optimisation.warmup == max(steps // 8, 20)
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes", "width", "told"),
+    [
+        (None, [], 64, ["fits"]),
+        ("60s", [], 64, ["fits"]),
+        ("0.4s", [], 32, ["fits", "width 64 would see the data 4.5 times within the limit"]),
+        ("0.1s", [], 16, ["fits", "width 64 would see the data 1.1 times", "width 32 would see the data 2.2 times"]),
+        ("0.1s", ["model.width=64"], 64, ["fits"]),
+    ],
+)
+def test_a_model_is_smaller_where_a_limit_leaves_few_passes(
+    files: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, changes: list[str], width: int, told: list[str]
+) -> None:
+    sizes = [Size(tokens, width, 1, 2, 32, 0.25) for tokens, width in ((1, 16), (2, 32), (1e9, 64))]
+    monkeypatch.setattr(model, "SIZES", sizes)
+    milliseconds = iter([20, 10, 5])
+    monkeypatch.setattr(planning, "seconds_per_call", lambda calls, _: dict.fromkeys(calls, next(milliseconds) / 1000))
+    made = plan(Request([str(files)], time_limit=limit, settings=changes), CPU)
+    assert made.recipe.model.width == width
+    reasons = [reason for label, reason in made.reasons if label == "model"]
+    assert len(reasons) == len(told) and all(part in reason for part, reason in zip(told, reasons, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ from regard.data.fields import TextField
 from regard.data.recognition import recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
-from regard.proposals import propose_batch, propose_model, propose_steps, propose_vocabulary, with_steps
+from regard.proposals import (
+    propose_batch,
+    propose_model,
+    propose_smaller,
+    propose_steps,
+    propose_vocabulary,
+    updates_a_pass,
+    with_steps,
+)
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
 from regard.runner import build_task, learn_field
@@ -44,6 +52,13 @@ OVERRULED_BY = {
 
 WORTH_IT = 1.1
 """How many times faster bf16 must be before it is used."""
+
+
+Reasons = list[tuple[str, str]]
+"""What was decided, and why, in the order of decisions."""
+
+Measure = Callable[[Recipe, Reasons], tuple[Recipe, float]]
+"""From a recipe to one with its precision, and the seconds of an update."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class Plan(NamedTuple):
     recipe: Recipe
     corpus: Corpus
     field: TextField
-    reasons: list[tuple[str, str]]
+    reasons: Reasons
 
 
 def plan(request: Request, device: torch.device) -> Plan:
@@ -93,22 +108,44 @@ def plan(request: Request, device: torch.device) -> Plan:
     recipe = override(override(begin(request), kinds), others)
     corpus = recipe.data.load()
     reasons = [("data", note) for note in corpus.notes]
-    propose = not request.recipe
-    if propose:
+    if not request.recipe:
         recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), others)
     recipe = override(recipe, others)
     field = learn_field(recipe, corpus)
-    task = build_task(recipe, field)
-    examples = encode(task, corpus.train)
-    if propose:
-        for label, proposal in (("model", propose_model), ("batch", propose_batch), ("steps", propose_steps)):
-            recipe = _note(reasons, label, *proposal(recipe, examples), others)
-        recipe = override(recipe, others)
-        if any(one.startswith(OVERRULED_BY["limit"]) for one in others):
-            recipe = override(with_steps(recipe, recipe.training.steps), others)
-    recipe, update = _measured(recipe, _trial(recipe, field, examples, device, reasons), reasons)
+    examples = encode(build_task(recipe, field), corpus.train)
+
+    def measure(recipe: Recipe, reasons: Reasons) -> tuple[Recipe, float]:
+        return _measured(recipe, _trial(recipe, field, examples, device, reasons), reasons)
+
+    size = measure if request.recipe else partial(_sized, examples, others, limit, measure)
+    recipe, update = size(recipe, reasons)
     recipe = _timed(recipe, update, limit, others, reasons)
     return Plan(recipe, corpus, field, reasons)
+
+
+def _sized(
+    examples: Encoded, others: list[str], limit: float | None, measure: Measure, recipe: Recipe, reasons: Reasons
+) -> tuple[Recipe, float]:
+    """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
+    proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
+    while proposal:
+        recipe, told = _note(reasons, "model", *proposal, others), Reasons()
+        sized, update = measure(_with_batches_and_steps(recipe, examples, others, told), told)
+        proposal = None
+        if limit and not _overruling("model", others):
+            passes = SHARE_FOR_STEPS * limit / update / updates_a_pass(sized, examples)
+            proposal = propose_smaller(recipe, passes)
+    reasons += told
+    return sized, update
+
+
+def _with_batches_and_steps(recipe: Recipe, examples: Encoded, others: list[str], reasons: Reasons) -> Recipe:
+    for label, proposal in (("batch", propose_batch), ("steps", propose_steps)):
+        recipe = _note(reasons, label, *proposal(recipe, examples), others)
+    recipe = override(recipe, others)
+    if _overruling("limit", others):
+        recipe = override(with_steps(recipe, recipe.training.steps), others)
+    return recipe
 
 
 def assignments(request: Request) -> tuple[list[str], list[str]]:
@@ -159,16 +196,18 @@ def begin(request: Request) -> Recipe:
     return Recipe(data=files)
 
 
-def _note(reasons: list[tuple[str, str]], label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
+def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
     """Keep a proposal's reason, and which settings overrule it."""
-    asked = [one for one in settings if one.startswith(OVERRULED_BY[label])]
+    asked = _overruling(label, settings)
     reasons.append((label, f"{reason}; but as asked, {', '.join(asked)}" if asked else reason))
     return recipe
 
 
-def _measured(
-    recipe: Recipe, step: Callable[[Precision], None], reasons: list[tuple[str, str]]
-) -> tuple[Recipe, float]:
+def _overruling(label: str, settings: Sequence[str]) -> list[str]:
+    return [one for one in settings if one.startswith(OVERRULED_BY[label])]
+
+
+def _measured(recipe: Recipe, step: Callable[[Precision], None], reasons: Reasons) -> tuple[Recipe, float]:
     """Precision where the recipe leaves it open, and the seconds of an update, by timing a few real steps."""
     precision = recipe.training.precision
     wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]
@@ -181,9 +220,7 @@ def _measured(
     return recipe, times[precision] * recipe.training.accumulate
 
 
-def _timed(
-    recipe: Recipe, update: float, limit: float | None, settings: list[str], reasons: list[tuple[str, str]]
-) -> Recipe:
+def _timed(recipe: Recipe, update: float, limit: float | None, settings: list[str], reasons: Reasons) -> Recipe:
     """Steps that fit a time limit, unless they were set, and the time that all of them will take."""
     if limit is not None:
         fitting = int(SHARE_FOR_STEPS * limit / update)
@@ -206,7 +243,7 @@ def _duration(seconds: float) -> str:
 
 
 def _trial(
-    recipe: Recipe, field: TextField, examples: Encoded, device: torch.device, reasons: list[tuple[str, str]]
+    recipe: Recipe, field: TextField, examples: Encoded, device: torch.device, reasons: Reasons
 ) -> Callable[[Precision], None]:
     """A training step on real batches, the same ones for every precision it is timed in."""
     training = recipe.training

@@ -1,18 +1,22 @@
 """What is proposed where nothing was asked for: a function from the data to a recipe, and the reason in words."""
 
 import math
+import re
 from collections import Counter
 
 import numpy as np
 
 from regard.data.batching import Batching, first_pool, padding
 from regard.data.corpus import Corpus
-from regard.data.tokenisers import Vocabulary
+from regard.data.tokenisers import HAN, Vocabulary
 from regard.recipe import Recipe
 from regard.tasks.encoded import Encoded
 
 EPOCHS = 40
 EVALUATIONS = 20
+FEWEST_PASSES = 5
+"""Over the data, below which a smaller model learns more in the same time."""
+
 SAMPLED = 1_000_000
 
 
@@ -24,8 +28,10 @@ def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
     characters, distinct = found.total() * max(len(corpus.train) // SAMPLED, 1), len(found)
     size = min(max(4 * math.isqrt(characters), 500), 32_000)
     size = min(max(round(size, -2), 300 + 2 * distinct), 32_000)
-    reason = f"at most {size:,} joint subword pieces with byte fallback, for {characters:,} characters of text"
-    return recipe.model_copy(update={"vocabulary": Vocabulary(size=size)}), reason
+    han = any(re.match(f"[{HAN}]", character) for character in found)
+    apart = ", Han characters apart (Li et al. 2019, arXiv 1905.05526)" if han else ""
+    reason = f"at most {size:,} joint subword pieces with byte fallback{apart}, for {characters:,} characters of text"
+    return recipe.model_copy(update={"vocabulary": Vocabulary(size=size, split_han=han)}), reason
 
 
 def propose_model(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
@@ -33,6 +39,21 @@ def propose_model(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
     model = recipe.model.sized_for(tokens)
     reason = f"{model.describe()}: fits {tokens:,} target tokens; a larger one would learn them by heart"
     return recipe.model_copy(update={"model": model}), reason
+
+
+def propose_smaller(recipe: Recipe, passes: float) -> tuple[Recipe, str] | None:
+    """What a time limit makes better than the model that fits the data; none below the smallest."""
+    model = recipe.model.smaller()
+    if model is None or passes >= FEWEST_PASSES:
+        return None
+    reason = f"{model.describe()}: {recipe.model.describe()} would see the data {passes:.1f} times within the limit"
+    return recipe.model_copy(update={"model": model}), reason
+
+
+def updates_a_pass(recipe: Recipe, examples: Encoded) -> int:
+    """How many updates see all of the data once."""
+    batches, parts = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
+    return max(round(len(batches) * parts) // recipe.training.accumulate, 1)
 
 
 def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
@@ -46,8 +67,7 @@ def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
 
 
 def propose_steps(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
-    batches, parts = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
-    epoch = round(len(batches) * parts)
+    epoch = updates_a_pass(recipe, examples)
     steps = min(max(EPOCHS * epoch, 2000), 100_000)
     recipe = with_steps(recipe, steps, patience=8)
     rate = 0.4 / recipe.model.width  # the wider, the smaller (Yang et al. 2022, arXiv 2203.03466)

@@ -53,8 +53,9 @@ def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
 
 
 def answered_rows(recipe: Recipe, corpus: Corpus) -> list[Row]:
-    """The dev rows that are answered at each evaluation."""
-    return corpus.dev[: recipe.training.dev_rows]
+    """The dev rows that are answered at each evaluation: evenly spread, for files are often sorted by length."""
+    count = min(recipe.training.dev_rows, len(corpus.dev))
+    return [corpus.dev[place * len(corpus.dev) // count] for place in range(count)]
 
 
 def spread(rows: Sequence[T]) -> list[T]:

@@ -1,7 +1,8 @@
 """Subword vocabularies: sentencepiece with byte fallback, so no character is unknown."""
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -19,6 +20,12 @@ MOST_PIECES = 200_000
 MOST_BYTES = 80 * MOST_PIECES
 """Of a saved vocabulary: a piece takes at most 75."""
 
+HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Han characters, as a range of a regular expression."""
+
+BOUND = "\ufdd1"
+_BESIDE_HAN = re.compile(f"(?<=[{HAN}])(?=\\S)|(?<=\\S)(?=[{HAN}])")
+
 THREADS = 2  # fixed, whatever the machine: sums over threads decide ties between pieces
 
 
@@ -27,6 +34,7 @@ class Vocabulary(Settings):
 
     size: int = Field(default=8000, ge=300, le=MOST_PIECES, description="pieces, bytes and tags included")
     split_digits: bool = Field(default=False, description="every digit of every script a piece of its own")
+    split_han: bool = Field(default=False, description="every Han character a piece of its own")
     sampling: float | None = Field(
         default=None, gt=0, description="subword regularisation: the smaller, the more varied the pieces of a text"
     )
@@ -66,6 +74,11 @@ class Tokeniser:
 
     def save(self, path: Path) -> None:
         path.write_bytes(self.serialised)
+
+
+def _with_bounds(texts: Iterable[str]) -> Iterator[str]:
+    """With bounds around Han characters, for no piece to cross."""
+    return (_BESIDE_HAN.sub(BOUND, text) for text in texts)
 
 
 def _without_sign(text: str) -> str:
@@ -118,7 +131,8 @@ def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[s
     characters = set().union(*texts)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=map(_without_sign, texts),
+            sentence_iterator=map(_without_sign, _with_bounds(texts) if settings.split_han else texts),
+            pretokenization_delimiter=BOUND if settings.split_han else "",
             model_writer=serialised,
             model_type="unigram",
             vocab_size=settings.size,

@@ -57,7 +57,14 @@ class ModelSettings(Settings):
 
     def sized_for(self, tokens: int) -> "ModelSettings":
         """The same kinds at a size that fits so many target tokens of training text."""
-        size = next(size for size in SIZES if tokens < size.tokens)
+        return self._sized(next(size for size in SIZES if tokens < size.tokens))
+
+    def smaller(self) -> "ModelSettings | None":
+        """The same kinds at the next smaller size; dropout stays, for less is learnt by heart by a smaller model."""
+        below = [size for size in SIZES if size.width < self.width]
+        return self._sized(below[-1]).model_copy(update={"dropout": self.dropout}) if below else None
+
+    def _sized(self, size: Size) -> "ModelSettings":
         sides = {"encoder": self.encoder.sized(size), "decoder": self.decoder.sized(size)}
         return self.model_copy(update={"width": size.width, "dropout": size.dropout, **sides})
 
