@@ -104,5 +104,6 @@ FILES = {
     + b'{"source": NaN, "target": "b"}\n{"source": "a", "source": "c", "target": "b"}\n'
     + b"[" * 10_000,
     "some_dev.tsv": tsv([(one.upper(), other) for one, other in PAIRS[:10]]).encode(),
+    "long_dev.tsv": tsv([*((one.upper(), other) for one, other in PAIRS[:10]), ("a" * 2001, "b")]).encode(),
     "rare_tag.tsv": tagged(["it" if one in (5, 7, 18, 20, 24) else "de" for one in range(40)]).encode(),
 }

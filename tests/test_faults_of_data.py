@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from faulty_files import FILES, GOOD, PAIRS, STRANGE
+from regard import predictor
 from regard.cli.main import main
 from regard.data import lines
 from regard.predictor import load
@@ -151,6 +152,7 @@ USABLE = {
     "too_long.tsv": "1 dropped: 1 source longer than 2000 characters",
     "some_bad.jsonl": "35 pairs 3 dropped: 1 NaN is not JSON, 1 a key given twice, 1 nested too deeply",
     "good.tsv --dev some_dev.tsv": "30 pairs 10 dropped: 10 also in dev 10 pairs to choose by (as given)",
+    "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters 10 pairs to choose",
     "link.tsv": ALL,
     "folder.tsv/../good.tsv": ALL,
 }
@@ -219,6 +221,20 @@ def test_an_endless_line_to_answer_is_refused(regard: Regard) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert "zero.tsv" in refusal(ran)
+
+
+def test_a_text_too_long_to_answer_is_refused(regard: Regard) -> None:
+    assert refusal(regard("predict", "run", "--json", given="7 " * 50_001 + "\n")) == (
+        "None: a text of 100,002 characters | cut it into parts of at most 100,000, better into sentences"
+    )
+
+
+def test_full_memory_is_no_fault_of_ours(regard: Regard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(predictor, "predict_rows", full)
+    assert "memory is full | shorter texts" in refusal(regard("predict", "run", "--json", given="7 apples\n"))
 
 
 RECIPES = {

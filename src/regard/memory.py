@@ -9,6 +9,9 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's allocator, as its malloc.h numbers them."""
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How torch's allocators say it."""
+
 
 def free_memory() -> int:
     """Bytes that a process may still take: what the machine has free, and at most what its container allows."""
@@ -21,6 +24,11 @@ def free_memory() -> int:
 def _read(file: str) -> str:
     """What the system says there; nothing on systems without it."""
     return Path(file).read_text() if Path(file).exists() else ""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on whatever device."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def keep_freed_memory() -> None:

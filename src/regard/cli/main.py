@@ -17,6 +17,7 @@ import click
 
 from regard import __version__
 from regard.errors import InputError, RegardError, StoppedError, did_you_mean
+from regard.memory import is_out_of_memory
 
 VERBS = {
     "demo": "Train on dates in many languages and see what the model looks at.",
@@ -130,6 +131,10 @@ def _run(given: list[str]) -> RegardError | None:
         hint = "is the path right, may it be used, and is there space left?"
         return InputError(error.strerror or str(error), where=error.filename, hint=hint)
     except Exception as error:
+        if is_out_of_memory(error):
+            return InputError(
+                "memory is full", hint="shorter texts, a smaller --beam or a smaller model need less of it"
+            )
         if "--debug" in given:
             raise
         kind = traceback.extract_tb(error.__traceback__)[-1].name

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
+from regard.data.fields import LONGEST_TEXT
 from regard.data.rows import Row, Rows, row_records, rows_in
 from regard.data.splitting import Hashes, hashes_of, refuse_new_tags, source_hashes, split
 from regard.data.tables import Table, read_table
@@ -47,7 +48,7 @@ class Files(Settings):
     target: str | None = None
     tag: str | None = None
     dev_rows: int = Field(default=1000, ge=1, description="at most so many are held out")
-    max_characters: int = Field(default=2000, ge=1, description="longer rows are dropped")
+    max_characters: int = Field(default=2000, ge=1, le=LONGEST_TEXT, description="longer rows are dropped")
 
     def load(self) -> Corpus:
         """Clean rows, no source on two sides.
@@ -85,18 +86,24 @@ class Files(Settings):
         return cache_folder() / digest.hexdigest()
 
     def _held_out(self, paths: Sequence[str], columns: Columns, dropped: Counter[str]) -> Rows:
-        """Every row with a source, from the training files' columns where these files have columns of those names."""
+        """Every row with a source that is not too long."""
         if not paths:
             return Rows.of([])
         table = _read(paths)
-        if not {name for name in columns if name} <= set(table.columns):
-            tagged = bool(columns.tag)
-            columns = choose_columns(table, self.source, self.target, self.tag if tagged else None)
-            if tagged and not columns.tag:
-                hint = "name it with --tag, or give a file with such a column"
-                raise DataError("no column with tags, and the training rows have tags", where=table.name, hint=hint)
-            columns = columns if tagged else columns._replace(tag=None)
-        return Rows.of(_with_source(table, columns, dropped))
+        rows = _with_source(table, self._columns_of(table, columns), dropped)
+        fitting = [row for row in rows if max(map(len, row.values())) <= self.max_characters]
+        dropped[f"held-out row longer than {self.max_characters} characters"] += len(rows) - len(fitting)
+        return Rows.of(fitting)
+
+    def _columns_of(self, table: Table, columns: Columns) -> Columns:
+        """The training files' columns where this table has columns of those names; tags only if those had tags."""
+        if {name for name in columns if name} <= set(table.columns):
+            return columns
+        found = choose_columns(table, self.source, self.target, self.tag if columns.tag else None)
+        if columns.tag and not found.tag:
+            hint = "name it with --tag, or give a file with such a column"
+            raise DataError("no column with tags, and the training rows have tags", where=table.name, hint=hint)
+        return found if columns.tag else found._replace(tag=None)
 
 
 def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:

@@ -9,6 +9,9 @@ from regard.data.tokenisers import END, Tokeniser
 from regard.errors import DataError, did_you_mean
 from regard.padded import Ids
 
+LONGEST_TEXT = 100_000
+"""Characters; attention over more would never end."""
+
 SHOWN = 8
 """Of many tags, so many are named in a message."""
 
@@ -28,8 +31,11 @@ class TextField:
         """Ids of a text, without an end.
 
         Raises:
-            DataError: the text holds half of a surrogate pair, which no encoding can write.
+            DataError: the text is too long, or holds half of a surrogate pair, which no encoding can write.
         """
+        if len(text) > LONGEST_TEXT:
+            hint = f"cut it into parts of at most {LONGEST_TEXT:,}, better into sentences"
+            raise DataError(f"a text of {len(text):,} characters", hint=hint)
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -152,5 +152,6 @@ def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[s
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise DataError(f"no vocabulary could be learnt: {error}", hint="is there text on both sides?") from None
+        hint = "is there text on both sides, and is vocabulary.size well above the number of its characters?"
+        raise DataError(f"no vocabulary could be learnt: {error}", hint=hint) from None
     return Tokeniser(serialised.getvalue())

@@ -7,12 +7,10 @@ import torch
 
 from regard.data.batching import Rows
 from regard.errors import InputError
+from regard.memory import is_out_of_memory
 from regard.tasks.encoded import Encoded
 from regard.training.objective import Objective
 from regard.training.precision import autocast
-
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
-"""How the allocator of the CPU says it; those of accelerators raise an error of their own."""
 
 
 class Gradients:
@@ -53,7 +51,7 @@ class Gradients:
                     loss.total.backward()
                     total, count = total + float(loss.total.detach()), count + loss.count
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None
         return total, count
@@ -63,7 +61,3 @@ class Gradients:
             hint = "lower data.max_characters, which keeps long rows out, or model.width"
             raise InputError("memory does not hold a training step of even a single row", hint=hint)
         self.parts *= 2
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
