@@ -152,7 +152,7 @@ USABLE = {
     "too_long.tsv": "1 dropped: 1 source longer than 2000 characters",
     "some_bad.jsonl": "35 pairs 3 dropped: 1 NaN is not JSON, 1 a key given twice, 1 nested too deeply",
     "good.tsv --dev some_dev.tsv": "30 pairs 10 dropped: 10 also in dev 10 pairs to choose by (as given)",
-    "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters 10 pairs to choose",
+    "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters 10 pairs",
     "link.tsv": ALL,
     "folder.tsv/../good.tsv": ALL,
 }

@@ -132,9 +132,8 @@ def _run(given: list[str]) -> RegardError | None:
         return InputError(error.strerror or str(error), where=error.filename, hint=hint)
     except Exception as error:
         if is_out_of_memory(error):
-            return InputError(
-                "memory is full", hint="shorter texts, a smaller --beam or a smaller model need less of it"
-            )
+            hint = "shorter texts, a smaller --beam or a smaller model need less"
+            return InputError("memory is full", hint=hint)
         if "--debug" in given:
             raise
         kind = traceback.extract_tb(error.__traceback__)[-1].name
