@@ -224,8 +224,8 @@ def test_an_endless_line_to_answer_is_refused(regard: Regard) -> None:
 
 
 def test_a_text_too_long_to_answer_is_refused(regard: Regard) -> None:
-    assert refusal(regard("predict", "run", "--json", given="7 " * 50_001 + "\n")) == (
-        "None: a text of 100,002 characters | cut it into parts of at most 100,000, better into sentences"
+    assert refusal(regard("predict", "run", "--json", given="\n7\n" + "7 " * 50_001 + "\n")) == (
+        "row 3: a text of 100,002 characters | cut it into parts of at most 100,000, better into sentences"
     )
 
 

@@ -75,12 +75,18 @@ class Predictor:
         """
         if isinstance(rows, str):
             raise DataError("one text where rows are wanted", hint="predict([text])")
+        return self._answers(rows, 1, prefixes, **options)
+
+    def _answers(
+        self, rows: Sequence[str | Row], first: int, prefixes: Sequence[str] | None, **options: Any
+    ) -> list[Answer]:
+        """``first`` is the number by which messages call the first row."""
         if prefixes and len(prefixes) != len(rows):
             raise DataError(f"{len(prefixes)} prefixes for {len(rows)} rows")
         normal = [_row(row) for row in rows]
         filled = [index for index, row in enumerate(normal) if row["source"].strip()]
         begun = [self.field.encode(prefixes[index]) for index in filled] if prefixes else None
-        sources = [self.field.source(normal[index]) for index in filled]
+        sources = [self._source(normal[index], first + index) for index in filled]
         found = predict_rows(self.task, self.model, sources, self.search(**options), prefixes=begun)
         answers = dict(zip(filled, found, strict=True))
         return [self._answer(row, answers.get(index)) for index, row in enumerate(normal)]
@@ -89,9 +95,10 @@ class Predictor:
         self, rows: Iterable[str | Row], *, prefix: str | None = None, at_once: int | None = None, **options: Any
     ) -> Iterator[Answer]:
         """Answers in order, as soon as ``at_once`` rows (`CHUNK` unless told) are there; flat memory for any number."""
-        rows = iter(rows)
+        rows, first = iter(rows), 1
         while chunk := list(islice(rows, at_once or CHUNK)):
-            yield from self.predict(chunk, prefixes=[prefix] * len(chunk) if prefix else None, **options)
+            yield from self._answers(chunk, first, [prefix] * len(chunk) if prefix else None, **options)
+            first += len(chunk)
 
     def evaluate(self, rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any) -> Evaluation:
         """Scores on rows with "source" and "target", beside the trivial baseline.
@@ -119,6 +126,12 @@ class Predictor:
         if "beam" in given:
             given = {"n_best": 1} | given
         return parse(Search, self.recipe.search.model_dump() | given, "search")
+
+    def _source(self, row: Row, number: int) -> list[int]:
+        try:
+            return self.field.source(row)
+        except DataError as error:
+            raise DataError(error.message, where=f"row {number}", hint=error.hint) from None
 
     def _answer(self, row: Row, found: Prediction | None) -> Answer:
         if found is None:
