@@ -32,7 +32,7 @@ from regard.settings import load as load_settings
 from regard.settings import override
 from regard.tasks.encoded import Encoded, encode
 from regard.training.gradients import Gradients
-from regard.training.objective import build_objective
+from regard.training.objective import COPIES_IN_TRAINING, build_objective
 from regard.training.optimisation import Optimiser
 from regard.training.precision import Precision, seconds_per_call
 
@@ -247,7 +247,7 @@ def _trial(
 ) -> Callable[[Precision], None]:
     """A training step on real batches, the same ones for every precision it is timed in."""
     training = recipe.training
-    objective = build_objective(build_task(recipe, field), recipe.model, training.seed).to(device)
+    objective = build_objective(build_task(recipe, field), recipe.model, training.seed, COPIES_IN_TRAINING).to(device)
     still = training.optimisation.model_copy(update={"learning_rate": 1e-12})  # nothing may diverge here
     optimiser = Optimiser(objective.model, still, training.steps)
     gradients = Gradients(objective, examples, lambda message: reasons.append(("memory", message)))

@@ -20,7 +20,7 @@ from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate
 from regard.tasks.task import Task
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
-from regard.training.objective import Objective, build_objective
+from regard.training.objective import COPIES_IN_TRAINING, Objective, build_objective
 from regard.training.signals import Signals, StopRequested
 
 SAMPLES = 6
@@ -83,7 +83,7 @@ def train_run(
         else:
             folder.create(recipe, field, corpus.fingerprint)
         task = build_task(recipe, field)
-        objective = build_objective(task, recipe.model, recipe.training.seed).to(device)
+        objective = build_objective(task, recipe.model, recipe.training.seed, COPIES_IN_TRAINING).to(device)
         try:
             outcome = _loop(recipe, corpus, task, objective, folder, progress).run()
             folder.load_weights(objective.model)

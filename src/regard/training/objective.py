@@ -11,6 +11,9 @@ from regard.models.parts import Loss
 from regard.randomness import seed_for
 from regard.tasks.task import Batch, Task
 
+COPIES_IN_TRAINING = 5
+"""Weights, gradients, two moments and the average."""
+
 
 class Objective(nn.Module):
     """A batch in, a loss out; what distributed training wraps."""
@@ -23,22 +26,23 @@ class Objective(nn.Module):
         return self.task.loss(self.model, batch)
 
 
-def build_objective(task: Task, settings: ModelSettings, seed: int) -> Objective:
-    """Fresh weights that are a function of the seed.
+def build_objective(task: Task, settings: ModelSettings, seed: int, copies: int = 1) -> Objective:
+    """Fresh weights that are a function of the seed; memory must have room for so many ``copies`` of them.
 
     Raises:
         SettingsError: the memory of this machine has no room for them; none was taken.
     """
-    _refuse_too_large(settings, task.vocabulary)
+    _refuse_too_large(settings, task.vocabulary, copies)
     torch.manual_seed(seed_for(seed, "weights"))
     embedding = TokenEmbedding(task.vocabulary, settings.width)
     return Objective(task, build_model(settings, embedding, task.head(embedding)))
 
 
-def _refuse_too_large(settings: ModelSettings, vocabulary: int) -> None:
-    needed, free = settings.weight_bytes(vocabulary), free_memory()
+def _refuse_too_large(settings: ModelSettings, vocabulary: int, copies: int) -> None:
+    needed, free = copies * settings.weight_bytes(vocabulary), free_memory()
     if needed > free:
         what = f"{settings.describe()}, {vocabulary:,} tokens"
-        message = f"its weights need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: {what}"
+        kept = "weights" if copies == 1 else f"weights, {copies} times,"
+        message = f"its {kept} need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: {what}"
         hint = "lower model.width, model.encoder.layers, model.decoder.layers or their feedforward"
         raise SettingsError(message, where="model", hint=hint)
