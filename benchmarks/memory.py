@@ -1,7 +1,7 @@
 """Peak memory of training on corpora of growing size: synthetic pairs, encoded once into memory-mapped files.
 
 Each size runs in a process of its own, twice: the first encodes, the second finds the encoded corpus. Mapped pages of
-files are shared and can be dropped at any time, so memory of the process's own (anonymous) is told beside the peak.
+files are shared and can be dropped at any time, so what is told is the most memory of the process's own (anonymous).
 
     python benchmarks/memory.py [--rows 200000 2000000 20000000] [--folder DIR]
 """

@@ -33,6 +33,7 @@ def compare_apart(builders: dict[str, Callable[[], Contender]], rounds: int) -> 
         here, there = spawn.Pipe()
         processes.append(spawn.Process(target=_serve, args=(build, there), daemon=True))
         processes[-1].start()
+        there.close()  # or a contender that dies would be waited for without end
         here.recv()  # it is built: one at a time
         remote[name] = here
     rates: dict[str, list[float]] = {name: [] for name in builders}

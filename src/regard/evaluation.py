@@ -9,6 +9,7 @@ import torch
 from regard.data.batching import sorted_batches
 from regard.data.rows import Row
 from regard.decoding.search import Search
+from regard.errors import DataError
 from regard.models.model import Model
 from regard.padded import Ids, pad
 from regard.tasks.task import Example, Prediction, Scores, Scoring, Task, collate, lengths_of
@@ -27,6 +28,18 @@ class Evaluation(NamedTuple):
 
 def never_mind() -> None:
     """The check of an evaluation that nothing can interrupt."""
+
+
+def source_of(task: Task, row: Row, number: int) -> Ids:
+    """The ids of a row's source.
+
+    Raises:
+        DataError: it has none that the task can read; the row is named by its number.
+    """
+    try:
+        return task.source(row)
+    except DataError as error:
+        raise DataError(error.message, where=f"row {number}", hint=error.hint) from None
 
 
 @torch.inference_mode()
@@ -77,7 +90,8 @@ def evaluate(
     check: Callable[[], None] = never_mind,
 ) -> Evaluation:
     """Predictions for all rows and their scores against the targets."""
-    predictions = predict_rows(task, model, [task.example(row).source for row in rows], search, check=check)
+    sources = [source_of(task, row, number) for number, row in enumerate(rows, start=1)]
+    predictions = predict_rows(task, model, sources, search, check=check)
     references = [row["target"] for row in rows]
     return Evaluation(
         task.score([prediction.text for prediction in predictions], references, scoring),

@@ -14,11 +14,12 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def free_memory() -> int:
-    """Bytes that a process may still take: what the machine has free, and at most what its container allows."""
+    """Bytes that a process may still take: what the machine has free, and at most what its container still allows."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
     free = int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     allowed = _read("/sys/fs/cgroup/memory.max").strip()
-    return min(free, int(allowed)) if allowed.isdecimal() else free
+    held = re.search(r"^anon (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+    return min(free, int(allowed) - (int(held[1]) if held else 0)) if allowed.isdecimal() else free
 
 
 def _read(file: str) -> str:

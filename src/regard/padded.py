@@ -42,8 +42,8 @@ class Padded(NamedTuple):
 
 def pad(sequences: Sequence[Ids], padding: int = 0) -> Padded:
     """Rows of ids as one right-padded tensor of shape (batch, longest)."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
-    values = torch.full((len(sequences), int(lengths.max()) if len(sequences) else 0), padding, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        values[row, : len(sequence)] = torch.as_tensor(np.asarray(sequence, dtype=np.int64))
-    return Padded(values, lengths)
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    real = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    values = np.full(real.shape, padding, np.int64)
+    values[real] = np.concatenate([np.empty(0, np.int64), *sequences])
+    return Padded(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -42,11 +42,11 @@ SHARE_FOR_STEPS = 0.9
 """The rest of the time goes to evaluations and saving."""
 
 OVERRULED_BY = {
-    "vocabulary": "vocabulary.",
-    "model": "model.",
-    "batch": "batching.",
-    "steps": "training.",
-    "limit": "training.steps=",
+    "vocabulary": ("vocabulary.",),
+    "model": ("model.",),
+    "batch": ("batching.",),
+    "steps": ("training.steps=", "training.optimisation.", "training.patience="),
+    "limit": ("training.steps=",),
 }
 """How the settings begin that overrule a proposal."""
 
@@ -129,7 +129,7 @@ def _sized(
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
     while proposal:
-        recipe, told = _note(reasons, "model", *proposal, others), Reasons()
+        recipe, told = override(_note(reasons, "model", *proposal, others), others), Reasons()
         sized, update = measure(_with_batches_and_steps(recipe, examples, others, told), told)
         proposal = None
         if limit and not _overruling("model", others):
@@ -141,8 +141,7 @@ def _sized(
 
 def _with_batches_and_steps(recipe: Recipe, examples: Encoded, others: list[str], reasons: Reasons) -> Recipe:
     for label, proposal in (("batch", propose_batch), ("steps", propose_steps)):
-        recipe = _note(reasons, label, *proposal(recipe, examples), others)
-    recipe = override(recipe, others)
+        recipe = override(_note(reasons, label, *proposal(recipe, examples), others), others)
     if _overruling("limit", others):
         recipe = override(with_steps(recipe, recipe.training.steps), others)
     return recipe

@@ -14,7 +14,7 @@ from regard.data.rows import Row
 from regard.data.tokenisers import END
 from regard.decoding.search import Search
 from regard.errors import DataError, SettingsError
-from regard.evaluation import Evaluation, evaluate, predict_rows
+from regard.evaluation import Evaluation, evaluate, predict_rows, source_of
 from regard.inspection.alignment import AttentionMaps
 from regard.padded import pad
 from regard.run_folder import RunFolder
@@ -82,11 +82,11 @@ class Predictor:
     ) -> list[Answer]:
         """``first`` is the number by which messages call the first row."""
         if prefixes and len(prefixes) != len(rows):
-            raise DataError(f"{len(prefixes)} prefixes for {len(rows)} rows")
+            raise DataError(f"{len(prefixes)} prefixes for {len(rows)} rows", hint="give one for each row, or none")
         normal = [_row(row) for row in rows]
         filled = [index for index, row in enumerate(normal) if row["source"].strip()]
         begun = [self.field.encode(prefixes[index]) for index in filled] if prefixes else None
-        sources = [self._source(normal[index], first + index) for index in filled]
+        sources = [source_of(self.task, normal[index], first + index) for index in filled]
         found = predict_rows(self.task, self.model, sources, self.search(**options), prefixes=begun)
         answers = dict(zip(filled, found, strict=True))
         return [self._answer(row, answers.get(index)) for index, row in enumerate(normal)]
@@ -107,7 +107,7 @@ class Predictor:
             DataError: there is no row, or one without source or target.
         """
         if not rows:
-            raise DataError("there are no rows to score")
+            raise DataError("there are no rows to score", hint="give rows with a source and a target")
         rows = [_row(row, ("source", "target")) for row in rows]
         return evaluate(self.task, self.model, rows, self.search(**options), scoring)
 
@@ -115,7 +115,7 @@ class Predictor:
         """What the model looks at while it writes its own answer, or the target given."""
         normal = _row(row)
         if not normal["source"].strip():
-            raise DataError("there is nothing to look at in an empty text")
+            raise DataError("there is nothing to look at in an empty text", hint="give a text of at least one word")
         if target is None:
             return self.predict([normal], **options)[0].attention
         return self._attention(normal, self.field.encode(target))
@@ -126,12 +126,6 @@ class Predictor:
         if "beam" in given:
             given = {"n_best": 1} | given
         return parse(Search, self.recipe.search.model_dump() | given, "search")
-
-    def _source(self, row: Row, number: int) -> list[int]:
-        try:
-            return self.field.source(row)
-        except DataError as error:
-            raise DataError(error.message, where=f"row {number}", hint=error.hint) from None
 
     def _answer(self, row: Row, found: Prediction | None) -> Answer:
         if found is None:

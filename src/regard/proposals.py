@@ -8,6 +8,7 @@ import numpy as np
 
 from regard.data.batching import Batching, first_pool, padding
 from regard.data.corpus import Corpus
+from regard.data.splitting import tags_of
 from regard.data.tokenisers import HAN, Vocabulary
 from regard.recipe import Recipe
 from regard.tasks.encoded import Encoded
@@ -27,7 +28,7 @@ def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
             found.update(text)
     characters, distinct = found.total() * max(len(corpus.train) // SAMPLED, 1), len(found)
     size = min(max(4 * math.isqrt(characters), 500), 32_000)
-    size = min(max(round(size, -2), 300 + 2 * distinct), 32_000)
+    size = min(max(round(size, -2), 300 + 2 * distinct + len(tags_of(corpus.train))), 32_000)
     han = any(re.match(f"[{HAN}]", character) for character in found)
     apart = ", Han characters apart (Li et al. 2019, arXiv 1905.05526)" if han else ""
     reason = f"at most {size:,} joint subword pieces with byte fallback{apart}, for {characters:,} characters of text"

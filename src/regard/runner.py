@@ -53,14 +53,14 @@ def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
 
 
 def answered_rows(recipe: Recipe, corpus: Corpus) -> list[Row]:
-    """The dev rows that are answered at each evaluation: evenly spread, for files are often sorted by length."""
-    count = min(recipe.training.dev_rows, len(corpus.dev))
-    return [corpus.dev[place * len(corpus.dev) // count] for place in range(count)]
+    """The dev rows that are answered at each evaluation."""
+    return spread(corpus.dev, recipe.training.dev_rows)
 
 
-def spread(rows: Sequence[T]) -> list[T]:
-    """A few of the rows, evenly spread: what is shown while training and after."""
-    return list(rows[:: max(len(rows) // SAMPLES, 1)][:SAMPLES])
+def spread(rows: Sequence[T], most: int = SAMPLES) -> list[T]:
+    """Some of the rows, evenly spread, for files are often sorted by length; a few, to be shown, unless told."""
+    count = min(most, len(rows))
+    return [rows[place * len(rows) // count] for place in range(count)]
 
 
 def build_task(recipe: Recipe, field: TextField) -> Generate:

@@ -108,11 +108,18 @@ class Arrays:
             os.fsync(stream.fileno())
 
     def _resume(self, folder: Path) -> None:
-        progress = json.loads((folder / "arrays.json").read_text("utf-8"))
-        self._sizes, self._types, self.noted = progress["sizes"], progress["types"], progress["noted"]
-        if not self.done:
-            for name, size in self._sizes.items():
-                os.truncate(folder / name, size * np.dtype(self._types[name]).itemsize)
+        """Take up what is there; what is damaged or of another format is made anew."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, FileNotFoundError):
+            progress = json.loads((folder / "arrays.json").read_text("utf-8"))
+            sizes, types = progress["sizes"], progress["types"]
+            needed = {name: size * np.dtype(types[name]).itemsize for name, size in sizes.items()}
+            there = {name: (folder / name).stat().st_size for name in sizes}
+            if progress["format"] != FORMAT or any(there[name] < size for name, size in needed.items()):
+                return
+            for name, size in needed.items():
+                if there[name] > size:
+                    os.truncate(folder / name, size)
+            self._sizes, self._types, self.noted = sizes, types, progress["noted"]
 
 
 @contextlib.contextmanager

@@ -41,7 +41,8 @@ def choose_columns(table: Table, source: str | None, target: str | None, tag: st
     target = target or _named(table, TARGET_NAMES, source, tag)
     source, target = _by_place(table, source, target, [name for name in table.columns if name != tag])
     if len({source, target, tag}) < 3:
-        raise DataError("one column cannot be two of source, target and tag", where=table.name)
+        hint = "name different columns with --source, --target and --tag"
+        raise DataError("one column cannot be two of source, target and tag", where=table.name, hint=hint)
     return Columns(source, target, tag)
 
 

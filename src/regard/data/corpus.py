@@ -15,8 +15,7 @@ from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
-from regard.data.fields import LONGEST_TEXT
-from regard.data.rows import Row, Rows, row_records, rows_in
+from regard.data.rows import LONGEST_TEXT, Row, Rows, row_records, rows_in
 from regard.data.splitting import Hashes, hashes_of, refuse_new_tags, source_hashes, split
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
@@ -79,7 +78,8 @@ class Files(Settings):
         paths = [Path(path) for path in self.train]
         if sum(path.stat().st_size for path in paths) < LARGE:
             return None
-        digest = hashlib.blake2b(f"{FORMAT} {columns} {self.max_characters}".encode(), digest_size=16)
+        form = [FORMAT, columns, self.max_characters, [path.suffixes for path in paths]]
+        digest = hashlib.blake2b(str(form).encode(), digest_size=16)
         for path in paths:
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "blake2b").digest())
@@ -92,6 +92,9 @@ class Files(Settings):
         table = _read(paths)
         rows = _with_source(table, self._columns_of(table, columns), dropped)
         fitting = [row for row in rows if max(map(len, row.values())) <= self.max_characters]
+        if not fitting:
+            found = f"every row is longer than {self.max_characters} characters"
+            raise DataError(found, where=table.name, hint="raise data.max_characters")
         dropped[f"held-out row longer than {self.max_characters} characters"] += len(rows) - len(fitting)
         return Rows.of(fitting)
 
@@ -124,7 +127,7 @@ def _with_source(table: Table, columns: Columns, dropped: Counter[str]) -> list[
     rows = list(by_role(table, columns, table.stream(dropped)))
     found = [row for row in rows if row["source"]]
     if not found:
-        raise DataError("no row with a source", where=table.name)
+        raise DataError("no row with a source", where=table.name, hint="is it the right column? name it with --source")
     dropped.update(Counter({"empty source": len(rows) - len(found)}))
     return found
 
@@ -156,13 +159,12 @@ def _without_faults(rows: Sequence[Row], longest: int, dropped: Counter[str]) ->
 
 
 def _fault(row: Row, longest: int) -> str | None:
-    for side in ("source", "target"):
-        text = row[side]
+    for side, text in row.items():
         if not text:
             return f"empty {side}"
         if len(text) > longest:
             return f"{side} longer than {longest} characters"
-        if not any(map(str.isalnum, text)):
+        if side != "tag" and not any(map(str.isalnum, text)):
             return f"no word in {side}"
     return None
 

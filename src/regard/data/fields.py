@@ -4,13 +4,10 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import islice
 
-from regard.data.rows import Row
+from regard.data.rows import LONGEST_TEXT, Row
 from regard.data.tokenisers import END, Tokeniser
 from regard.errors import DataError, did_you_mean
 from regard.padded import Ids
-
-LONGEST_TEXT = 100_000
-"""Characters; attention over more would never end."""
 
 SHOWN = 8
 """Of many tags, so many are named in a message."""

@@ -16,7 +16,7 @@ MOST_INFLATED, MOST_BYTES = 200, 2**30
 """A compressed file may become so many times its size, or so many bytes if that is more."""
 
 LONGEST = 2**26
-"""Bytes of a line of a stream, whose size nothing tells."""
+"""Bytes of a line."""
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -34,12 +34,13 @@ def lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file is missing, empty, unreadable or not text; the line is named.
     """
-    _check_kind(path)
-    with _naming_faults(str(path)), opened(path) as stream:
-        pieces = _pieces(path, stream)
-        is_utf16 = stream.peek(2)[:2] in UTF_16
-        decoded = _from_utf16(path, pieces) if is_utf16 else _not_empty(path, _from_utf8(str(path), pieces))
-        yield from _without_ends(str(path), decoded)
+    with _naming_faults(str(path)):
+        _check_kind(path)
+        with opened(path) as stream:
+            pieces = _pieces(path, stream)
+            is_utf16 = stream.peek(2)[:2] in UTF_16
+            decoded = _from_utf16(path, pieces) if is_utf16 else _not_empty(path, _from_utf8(str(path), pieces))
+            yield from _without_ends(str(path), decoded)
 
 
 def streamed_lines(name: str, stream: Stream) -> Iterator[str]:
@@ -121,15 +122,18 @@ def _from_utf16(path: Path, pieces: Iterable[bytes]) -> Iterator[str]:
 
 def _not_text(where: str, before: str, error: UnicodeDecodeError) -> DataError:
     found = f"byte 0x{error.object[error.start]:02x} after {len(before)} characters of this line"
+    encoding = error.encoding.upper().removesuffix("-LE").removesuffix("-BE")
     hint = "if it is text, save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
-    return DataError(f"{found} is not {error.encoding.upper().removesuffix('LE')}", where=where, hint=hint)
+    if encoding != "UTF-8":
+        hint = "the file is cut off or damaged: fetch it again"
+    return DataError(f"{found} is not {encoding}", where=where, hint=hint)
 
 
 def _pieces(path: Path, stream: Stream) -> Iterator[bytes]:
     """Bytes up to each newline; a file that is a bomb is left before it fills the memory."""
     most = max(MOST_BYTES, MOST_INFLATED * path.stat().st_size)
     read = 0
-    while piece := stream.readline(most - read + 1):
+    for piece in _bounded(str(path), stream):
         read += len(piece)
         if read > most:
             hint = "if it is meant to be so large, decompress it first"

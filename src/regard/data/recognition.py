@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from regard.data.tables import BLANK, LABEL_NAMES, SOURCE_NAMES, TARGET_NAMES, Table, is_number, is_time
+from regard.data.objects import BLANK
+from regard.data.tables import LABEL_NAMES, SOURCE_NAMES, TARGET_NAMES, Table, is_number, is_time
 from regard.errors import DataError
 
 FEW = 0.05

@@ -12,6 +12,9 @@ from numpy import ndarray
 
 from regard.data.arrays import CHUNK, Arrays, Ragged
 
+LONGEST_TEXT = 100_000
+"""Characters; attention over more would never end."""
+
 Row = Mapping[str, str]
 """Text by role: "source", "target", and where there is one "tag", a language or locale that goes with the source."""
 

@@ -12,15 +12,15 @@ line, and one ``\\r`` before it is dropped. A bad row is dropped whole and count
 """
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from regard.data.lines import is_gzip, lines
+from regard.data.objects import BLANK, objects
 from regard.errors import DataError
 
 # What a column may be called, most telling name first, in lower case; these words make a first line a header.
@@ -42,16 +42,21 @@ LANGUAGES = frozenset(
     """.split()
 )
 
-BLANK = "blank line"
 SEEN = 100_000
 """Rows at the beginning of a file by which its form is judged."""
 
+SEEN_CHARACTERS = 1 << 26
+"""Characters of these rows, at most."""
+
+RETURN = "\ufdd2"
+"""What the reader of CSV sees for a carriage return within a line, at which it would stop."""
+
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ]\d{1,2}:\d\d.*)?)?")
-_NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
 
 
 Cells = tuple[str, ...]
+Record = TypeVar("Record", Cells, list[str], dict[str, str])
 Stream = Callable[[Counter[str]], Iterator[Cells]]
 
 
@@ -59,8 +64,8 @@ class Table(NamedTuple):
     """Rows of cells, all of one width, of a file that may be larger than memory.
 
     ``name`` is for messages. ``columns`` are named by the data if ``named``, and otherwise "1", "2", ...
-    ``rows`` are the first `SEEN` and ``dropped`` counts the bad ones among them by reason; ``stream`` reads all rows
-    and adds what it drops to a counter.
+    ``rows`` are the first and ``dropped`` counts the bad ones among them by reason; ``stream`` reads all rows and adds
+    what it drops to a counter.
     """
 
     name: str
@@ -77,8 +82,18 @@ class Table(NamedTuple):
 
 def _table(name: str, columns: Cells, named: bool, stream: Stream) -> Table:
     dropped = Counter[str]()
-    rows = list(islice(stream(dropped), SEEN))
+    rows = list(_sample(stream(dropped)))
     return Table(name, columns, named, rows, dropped, stream)
+
+
+def _sample(rows: Iterator[Record]) -> Iterator[Record]:
+    """The first rows, fewer where they are long."""
+    room = SEEN_CHARACTERS
+    for row in islice(rows, SEEN):
+        yield row
+        room -= sum(map(len, row.values() if isinstance(row, dict) else row))
+        if room < 0:
+            return
 
 
 def read_table(paths: Sequence[Path]) -> Table:
@@ -132,11 +147,11 @@ def _from_csv(path: Path) -> Table:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    reader = csv.reader((line + "\n" for line in lines(path)), strict=True)
+    reader = csv.reader((line.replace("\r", RETURN) + "\n" for line in lines(path)), strict=True)
     begun = 1
     try:
         for row in reader:
-            yield row
+            yield [cell.replace(RETURN, "\r") for cell in row]
             begun = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -147,7 +162,17 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
 
 
 def _from_cells(path: Path, read: Callable[[], Iterator[list[str]]]) -> Table:
-    full = [tuple(row) for row in islice(read(), SEEN) if not _is_blank(row)]
+    width, columns, named = _judge(path, [tuple(row) for row in _sample(read()) if not _is_blank(row)])
+
+    def stream(dropped: Counter[str]) -> Iterator[Cells]:
+        rows = _of_width(width, read(), dropped)
+        return islice(rows, 1, None) if named else rows
+
+    return _table(str(path), columns, named, stream)
+
+
+def _judge(path: Path, full: list[Cells]) -> tuple[int, Cells, bool]:
+    """How wide the rows of a file are, what their columns are called, and whether its first row says so."""
     width = Counter(map(len, full)).most_common(1)[0][0] if full else 0
     if width < 2:
         found = "one column: which is the other side?" if full else "nothing but blank lines"
@@ -155,13 +180,7 @@ def _from_cells(path: Path, read: Callable[[], Iterator[list[str]]]) -> Table:
         raise DataError(found, where=str(path), hint=hint)
     first, *others = (row for row in full if len(row) == width)
     named = _is_header(first, others)
-
-    def stream(dropped: Counter[str]) -> Iterator[Cells]:
-        rows = _of_width(width, read(), dropped)
-        return islice(rows, 1, None) if named else rows
-
-    columns = tuple(cell.strip() for cell in first) if named else _numbers(width)
-    return _table(str(path), columns, named, stream)
+    return width, tuple(cell.strip() for cell in first) if named else _numbers(width), named
 
 
 def _is_blank(row: list[str]) -> bool:
@@ -202,71 +221,21 @@ def _numbers(width: int) -> Cells:
 
 
 def _from_json(path: Path) -> Table:
-    dropped = Counter[str]()
-    first = next(_objects(path, dropped), None)
-    if not first:
+    """Its columns are the keys that most of the first objects have; what a row does not have is empty."""
+    dropped, seen, found = Counter[str](), Counter[str](), 0
+    for cells in _sample(objects(path, dropped)):
+        seen.update(cells.keys())
+        found += 1
+    if not found:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common(3))
         hint = 'each line is one object with the same keys: {"source": "...", "target": "..."}'
         raise DataError(f"no line can be used: {reasons}", where=str(path), hint=hint)
-    columns = tuple(first)
+    columns = tuple(name for name, count in seen.items() if 2 * count >= found)
 
     def stream(dropped: Counter[str]) -> Iterator[Cells]:
-        for cells in _objects(path, dropped):
-            missing = next((column for column in columns if column not in cells), None)
-            if missing is None:
-                yield tuple(cells[column] for column in columns)
-            else:
-                dropped[f"no text under {missing!r}"] += 1
+        return (tuple(cells.get(column, "") for column in columns) for cells in objects(path, dropped))
 
     return _table(str(path), columns, True, stream)
-
-
-def _objects(path: Path, dropped: Counter[str]) -> Iterator[dict[str, str]]:
-    for line in lines(path):
-        try:
-            yield _cells(line)
-        except ValueError as reason:
-            dropped[str(reason)] += 1
-
-
-def _cells(line: str) -> dict[str, str]:
-    """The text cells of one JSON object; raises ValueError with the reason why a line is none."""
-    if not line.strip():
-        raise ValueError(BLANK)
-    try:
-        # Figures stay as written: "1.50" is not 1.5 to someone who reads it, and huge ones cost nothing.
-        row = json.loads(
-            line, parse_int=str, parse_float=str, parse_constant=_refuse_constant, object_pairs_hook=_unique
-        )
-    except json.JSONDecodeError:
-        raise ValueError("not JSON") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    if isinstance(row.get("translation"), dict):
-        row = row["translation"]  # {"translation": {"en": ..., "de": ...}} is how Hugging Face writes a pair
-    cells = {key: _as_text(value) for key, value in row.items() if not isinstance(value, dict | list)}
-    if any(map(_NOT_TEXT.search, cells.values())):
-        raise ValueError("NUL or half a character")
-    if not cells:
-        raise ValueError("no text in the object")
-    return cells
-
-
-def _as_text(value: str | bool | None) -> str:
-    return value if isinstance(value, str) else {None: "", True: "true", False: "false"}[value]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a key given twice")
-    return row
 
 
 def _from_aligned(paths: Sequence[Path]) -> Table:

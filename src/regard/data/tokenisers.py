@@ -72,9 +72,6 @@ class Tokeniser:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [self.processor.id_to_piece(one) for one in ids]
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(self.serialised)
-
 
 def _with_bounds(texts: Iterable[str]) -> Iterator[str]:
     """With bounds around Han characters, for no piece to cross."""

@@ -1,7 +1,7 @@
 """Rows as ids in flat arrays, encoded once."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy import ndarray
 from regard.data.arrays import CHUNK, Arrays, Ragged, kept
 from regard.data.rows import Rows
 from regard.data.tokenisers import seed_sampling
-from regard.padded import Ids, Padded
+from regard.padded import Ids, pad
 from regard.tasks.task import Batch, Example, Task
 
 
@@ -35,15 +35,7 @@ class Encoded:
         if self.redraw:
             seed_sampling(int(torch.randint(2**31, ())))
             sides = [[self.redraw(record) for record in side] for side in sides]
-        return Batch(*map(_padded, sides))
-
-
-def _padded(records: Sequence[Ids]) -> Padded:
-    lengths = np.array([len(record) for record in records])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    values = np.zeros(real.shape, np.int64)
-    values[real] = np.concatenate(records)
-    return Padded(torch.from_numpy(values), torch.from_numpy(lengths))
+        return Batch(*map(pad, sides))
 
 
 class SideLengths:

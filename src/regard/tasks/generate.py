@@ -49,8 +49,11 @@ class Generate:
     def head(self, embedding: TokenEmbedding) -> TokenHead:
         return TokenHead(embedding, self.settings.label_smoothing)
 
+    def source(self, row: Row) -> list[int]:
+        return self.field.source(row)
+
     def example(self, row: Row) -> Example:
-        return Example(self.field.source(row), self.field.target(row))
+        return Example(self.source(row), self.field.target(row))
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""

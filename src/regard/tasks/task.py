@@ -83,6 +83,9 @@ class Task(Protocol):
 
     def head(self, embedding: TokenEmbedding) -> Head: ...
 
+    def source(self, row: Row) -> Ids:
+        """The ids of a row's source, with their end."""
+
     def example(self, row: Row) -> Example: ...
 
     def loss(self, model: Model, batch: Batch) -> Loss: ...

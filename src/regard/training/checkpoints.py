@@ -16,12 +16,15 @@ from regard.files import whole_folder, write_whole
 
 FORMAT = 1
 TENSORS, STANDING = "state.safetensors", "standing.json"
-UNUSABLE = (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError)
+UNUSABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError)
 
 
 @dataclass
 class Standing:
-    """Where training stands, apart from tensors. Losses are sums since the last line of the log."""
+    """Where training stands, apart from tensors. Losses are sums since the last line of the log.
+
+    ``parts`` is how many each batch is cut into, as memory asked for.
+    """
 
     step: int = 0
     epoch: int = 0
@@ -33,6 +36,7 @@ class Standing:
     best_step: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    parts: int = 1
 
 
 class Checkpoints:

@@ -17,7 +17,7 @@ class Gradients:
     """Leaves the gradient of the summed loss of some batches in the weights.
 
     When memory runs out, all is done again with every batch in twice as many ``parts``, now and from then on: the sum
-    is the same up to rounding.
+    is the same up to rounding, and up to what is drawn at random, dropout and pieces, which each part draws anew.
     """
 
     def __init__(self, objective: Objective, examples: Encoded, message: Callable[[str], None]):
@@ -50,7 +50,7 @@ class Gradients:
                         loss = self.objective(self.examples.batch(part).to(self.device))
                     loss.total.backward()
                     total, count = total + float(loss.total.detach()), count + loss.count
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None

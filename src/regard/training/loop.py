@@ -117,6 +117,7 @@ class Loop:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep)
         self.optimiser = Optimiser(self.objective.model, self.settings.optimisation, self.settings.steps)
         self.standing = self._restore()
+        self.gradients.parts = self.standing.parts
         if self.standing.step and not self._ended():
             self.progress.message(f"going on from step {self.standing.step}")
         self.journal = Journal(self.folder / "metrics.jsonl", self.standing)
@@ -140,9 +141,9 @@ class Loop:
                     ended = self._ended()
                     if ended or (standing.step and self._due(settings.checkpoint_every)):
                         self._save()
+                    signals.check()
                     if ended:
                         return Outcome(standing, standing.step < settings.steps)
-                    signals.check()
                     self._step(batches)
                     standing.seconds = time.perf_counter() - started
             except (StopRequested, RegardError, BrokenPipeError):  # the last: nobody reads our progress any more
@@ -165,7 +166,7 @@ class Loop:
         except RegardError:
             standing.epoch, standing.batch = position
             raise
-        standing.step += 1
+        standing.step, standing.parts = standing.step + 1, self.gradients.parts
         standing.tokens += count
         standing.loss_sum, standing.loss_count = standing.loss_sum + total, standing.loss_count + count
         if standing.step % Journal.EVERY == 0:

@@ -41,7 +41,7 @@ class Watcher:
     """Tells of training on ``stream``, or standard error; loss and speed forget with a half-life of about 14 steps."""
 
     def __init__(self, stream: TextIO | None = None):
-        self.console = Console(file=stream, stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream, stderr=True, highlight=False, emoji=False, soft_wrap=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
