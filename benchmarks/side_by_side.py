@@ -9,6 +9,10 @@ from multiprocessing.connection import Connection
 import torch
 
 from regard.machine import matrix_rate
+from regard.tasks.task import Batch
+from regard.training.objective import Objective
+from regard.training.optimisation import Optimisation, Optimiser
+from regard.training.precision import autocast
 
 CPU = torch.device("cpu")
 
@@ -57,6 +61,24 @@ def _rate(run: Contender) -> float:
     started = time.perf_counter()
     tokens = run()
     return tokens / (time.perf_counter() - started)
+
+
+def training_step(objective: Objective, batches: list[Batch], precision: str) -> Contender:
+    """A call that trains on each batch once and returns the target tokens it saw, with all of an update."""
+    optimiser = Optimiser(objective.model, Optimisation(), steps=1000)
+
+    def step() -> int:
+        objective.train()
+        tokens = 0
+        for batch in batches:
+            with autocast(precision, CPU):
+                loss = objective(batch)
+            loss.total.backward()
+            optimiser.update(0, loss.count)
+            tokens += loss.count
+        return tokens
+
+    return step
 
 
 def describe_machine() -> None:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from itertools import islice
 
-from side_by_side import CPU, compare, describe_machine
+from side_by_side import compare, describe_machine, training_step
 
 from regard.data.batching import Batching, epoch_batches
 from regard.data.dates import Dates
@@ -19,34 +19,14 @@ from regard.models.model import ModelSettings
 from regard.recipes.dates import dates
 from regard.runner import build_task, learn_field
 from regard.tasks.generate import Generate
-from regard.tasks.task import Batch, Example, collate, lengths_of
+from regard.tasks.task import Example, collate, lengths_of
 from regard.training.objective import Objective, build_objective
-from regard.training.optimisation import Optimisation, Optimiser
-from regard.training.precision import autocast
 
 SIDE = {"layers": 4, "heads": 4, "feedforward": 1024}
 MODELS = {
     "transformer": {"kind": "transformer", "width": 256, "encoder": SIDE, "decoder": SIDE},
     "rnn": {"kind": "rnn", "width": 256},
 }
-
-
-def training_step(objective: Objective, batches: list[Batch], precision: str) -> Callable[[], int]:
-    """A call that trains on each batch once and returns the target tokens it saw."""
-    optimiser = Optimiser(objective.model, Optimisation(), steps=1000)
-
-    def step() -> int:
-        objective.train()
-        tokens = 0
-        for batch in batches:
-            with autocast(precision, CPU):
-                loss = objective(batch)
-            loss.total.backward()
-            optimiser.update(0, loss.count)
-            tokens += loss.count
-        return tokens
-
-    return step
 
 
 def decoding(task: Generate, objective: Objective, examples: list[Example], beam: int) -> Callable[[], int]:

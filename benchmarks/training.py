@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from side_by_side import CPU, Contender, compare_apart, describe_machine
+from side_by_side import CPU, Contender, compare_apart, describe_machine, training_step
 from torch import Tensor, nn
 
 from regard.attention import sinusoidal
@@ -30,7 +30,6 @@ from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate, delayed
 from regard.tasks.task import Batch
 from regard.training.objective import build_objective
-from regard.training.optimisation import Optimisation, Optimiser
 from regard.training.precision import autocast
 
 WIDTH, LAYERS, HEADS, FEEDFORWARD, DROPOUT, SMOOTHING = 256, 4, 4, 1024, 0.1, 0.1
@@ -42,21 +41,7 @@ IGNORED = -100
 def ours(task: Generate, batches: list[Batch], precision: str) -> Contender:
     side = {"layers": LAYERS, "heads": HEADS, "feedforward": FEEDFORWARD, "attention_dropout": DROPOUT}
     model = {"kind": "transformer", "width": WIDTH, "dropout": DROPOUT, "encoder": side, "decoder": side}
-    objective = build_objective(task, ModelSettings.model_validate(model), seed=1)
-    optimiser = Optimiser(objective.model, Optimisation(), steps=1000)
-    objective.train()
-
-    def step() -> int:
-        tokens = 0
-        for batch in batches:
-            with autocast(precision, CPU):
-                loss = objective(batch)
-            loss.total.backward()
-            optimiser.update(0, loss.count)
-            tokens += loss.count
-        return tokens
-
-    return step
+    return training_step(build_objective(task, ModelSettings.model_validate(model), seed=1), batches, precision)
 
 
 def theirs(model: nn.Module, losses: Callable[[Batch], Tensor], batches: list[Batch], precision: str) -> Contender:

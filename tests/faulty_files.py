@@ -105,5 +105,9 @@ FILES = {
     + b"[" * 10_000,
     "some_dev.tsv": tsv([(one.upper(), other) for one, other in PAIRS[:10]]).encode(),
     "long_dev.tsv": tsv([*((one.upper(), other) for one, other in PAIRS[:10]), ("a" * 2001, "b")]).encode(),
+    "only_long.tsv": ("a" * 2001 + "\tb\n").encode(),
+    "returns.csv": "".join(f"{one}\rx,{other}\n" for one, other in PAIRS).encode(),
+    "optional.jsonl": b'{"source": "a", "target": "b", "note": "c"}\n'
+    + "".join(json.dumps({"source": one, "target": other}) + "\n" for one, other in PAIRS).encode(),
     "rare_tag.tsv": tagged(["it" if one in (5, 7, 18, 20, 24) else "de" for one in range(40)]).encode(),
 }

@@ -125,6 +125,7 @@ def test_what_may_not_be_read_is_refused(
 
 
 HOPELESS = {
+    "good.tsv --dev only_long.tsv": "only_long.tsv: every row is longer than 2000 characters raise data.max_characters",
     "three_columns.tsv": "3 columns of text: 1, 2, 3 --source 1 --target 2",
     "one_pair.tsv": "one_pair.tsv: 1 usable pair: not enough to learn from",
     "one_pair_often.tsv": "1 usable pair: dropped: 8 duplicate",
@@ -153,6 +154,8 @@ USABLE = {
     "some_bad.jsonl": "35 pairs 3 dropped: 1 NaN is not JSON, 1 a key given twice, 1 nested too deeply",
     "good.tsv --dev some_dev.tsv": "30 pairs 10 dropped: 10 also in dev 10 pairs to choose by (as given)",
     "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters 10 pairs",
+    "returns.csv": "pairs to train on, 0 dropped",
+    "optional.jsonl": "36 pairs to train on, 0 dropped",
     "link.tsv": ALL,
     "folder.tsv/../good.tsv": ALL,
 }

@@ -16,6 +16,7 @@ from regard.models.parts import Size
 from regard.planning import Request, plan, seconds
 from regard.recipe import Recipe
 from regard.settings import is_set, to_yaml
+from regard.training.loop import Training
 from small_runs import CPU, SMALL, small, tree, write_pairs
 
 
@@ -200,6 +201,22 @@ def test_what_is_set_wins_over_what_is_proposed(files: Path) -> None:
     assert made.recipe.model.encoder.kind == "rnn"
     assert made.recipe.training.seed == 5
     assert "precision" not in dict(made.reasons)
+
+
+@pytest.mark.usefixtures("timed")
+def test_what_is_set_steers_what_is_proposed(files: Path) -> None:
+    def planned(*settings: str) -> Training:
+        return plan(Request([str(files)], settings=settings), CPU).recipe.training
+
+    alone, accumulated, wide = planned(), planned("training.accumulate=2"), planned("model.width=64")
+    assert alone.optimisation.learning_rate == 0.4 / 128 and wide.optimisation.learning_rate == 0.4 / 64
+    told = [
+        dict(plan(Request([str(files)], settings=one), CPU).reasons)["steps"]
+        for one in ([], ["training.accumulate=2"], ["batching.tokens=100000"], ["training.seed=9"])
+    ]
+    passes = [int(re.search(r"(\d+) times over", one)[1]) for one in told]
+    assert alone.steps == accumulated.steps == 2000
+    assert passes == [500, 1000, 2000, 500] and "as asked" not in told[3]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,27 @@ def test_arrays_are_cut_back_to_what_was_noted(tmp_path: Path) -> None:
     assert Arrays(tmp_path).done
 
 
+@pytest.mark.parametrize("damage", ["not JSON", "[]", '{"format": 0, "sizes": {}, "types": {}, "noted": {}}', None])
+def test_a_damaged_cache_is_made_anew(pairs: Path, damage: str | None) -> None:
+    before = load(pairs)
+    folder = before.train.folder
+    assert folder
+    if damage is None:
+        (folder / "source").unlink()
+    else:
+        (folder / "arrays.json").write_text(damage)
+    assert same(load(pairs), before)
+
+
+def test_the_form_of_a_file_is_part_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGARD_CACHE", str(tmp_path / "cache"))
+    sources = []
+    for name in ("pairs.csv", "pairs.tsv"):
+        (tmp_path / name).write_text("".join(f"w{row},x\ty{row}\n" for row in range(40)))
+        sources.append(sorted(row["source"] for row in load(tmp_path / name).train)[0])
+    assert [source.endswith(",x") for source in sources] == [False, True]
+
+
 def test_readers_see_what_a_writer_finished(tmp_path: Path) -> None:
     with kept(tmp_path / "a") as writer:
         writer.append({"numbers": np.arange(5)})

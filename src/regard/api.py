@@ -74,7 +74,7 @@ def train(
 def propose(
     *data: str | Path, out: str | Path | None = None, device: str = "auto", **asked: Any
 ) -> tuple[RunFolder, Plan]:
-    """What `train` would do, and where; nothing is written."""
+    """What `train` would do, and where; nothing is written but the cache of large corpora."""
     keep_freed_memory()
     for name in asked.keys() & {"dev", "test", "settings"}:
         asked[name] = _listed(asked[name])

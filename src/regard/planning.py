@@ -1,4 +1,4 @@
-"""Planning: look at the data and the machine, propose a recipe, and say why. Nothing is written anywhere."""
+"""Planning: look at the data and the machine, propose a recipe, and say why."""
 
 import re
 from collections.abc import Callable, Sequence

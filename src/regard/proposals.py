@@ -47,7 +47,7 @@ def propose_smaller(recipe: Recipe, passes: float) -> tuple[Recipe, str] | None:
     model = recipe.model.smaller()
     if model is None or passes >= FEWEST_PASSES:
         return None
-    reason = f"{model.describe()}: {recipe.model.describe()} would see the data {passes:.1f} times within the limit"
+    reason = f"{model.describe()}: width {recipe.model.width} would see the data {passes:.1f} times within the limit"
     return recipe.model_copy(update={"model": model}), reason
 
 

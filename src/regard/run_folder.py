@@ -123,11 +123,14 @@ class RunFolder:
         """Inside, no other process can write this run; the lock ends with the process, however it ends.
 
         Raises:
-            RunError: another process is training here, or something cannot be written.
+            RunError: another process is training here, something cannot be written, or leads out of the folder.
         """
         created = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for file in self.path.rglob("*"):
+                if file.is_symlink() or not file.is_dir():
+                    self._own(file)
             with (self.path / ".lock").open("a") as stream:
                 self._hold(stream)
                 try:
