@@ -16,6 +16,7 @@ from faulty_files import FILES, GOOD, PAIRS, STRANGE
 from regard import predictor
 from regard.cli.main import main
 from regard.data import lines
+from regard.data.corpus import read_rows
 from regard.predictor import load
 from small_runs import tree
 
@@ -70,33 +71,33 @@ def refusal(ran: Ran) -> str:
 
 
 def missing(told: str, found: str) -> list[str]:
-    return [part for part in told.split() if part not in found]
+    return [part for part in told.split(" | ") if part not in found]
 
 
 UNREADABLE = {
-    "gone.tsv": "gone.tsv: no such file looked in",
-    "dangling.tsv": "dangling.tsv: no such file looked in",
+    "gone.tsv": "gone.tsv: no such file | looked in",
+    "dangling.tsv": "dangling.tsv: no such file | looked in",
     "circle.tsv": "circle.tsv: no such file",
     "../place/gone.tsv": "../place/gone.tsv: no such file",
     "good.tsv/gone.tsv": "no such file",
-    "folder.tsv": "folder.tsv: a folder, not a file name the data files themselves",
-    "zero.tsv": "zero.tsv: a device or pipe, not a file",
-    "empty.tsv": "empty.tsv: the file is empty one pair a line",
+    "folder.tsv": "folder.tsv: this is a folder, not a file | name the data files themselves",
+    "zero.tsv": "zero.tsv: this is a device or pipe, not a file",
+    "empty.tsv": "empty.tsv: the file is empty | one pair a line",
     "empty.tsv.gz": "empty.tsv.gz: the file is empty",
-    "blank_lines.tsv": "blank_lines.tsv: nothing but blank lines tabs",
-    "utf16_without_mark.tsv": "utf16_without_mark.tsv:1: UTF-8",
-    "latin1.tsv": "latin1.tsv:7: byte 0xc4 after 2 characters not UTF-8 iconv -f latin1",
-    "nul.tsv": "nul.tsv:41: a NUL byte after 3 characters save it as UTF-8",
-    "short.en long.de": "line counts differ: short.en has 2, long.de has 3 nothing was paired",
-    "one_column.tsv": "one column: which is the other side? tabs",
-    "open_quote.csv": "open_quote.csv:2: not CSV close every quote",
-    "cut.tsv.gz": "cut.tsv.gz: damaged or not gzip fetch it",
-    "bomb.tsv.gz": "bomb.tsv.gz: inflates to more than 1,048,576 bytes decompress it first",
-    "climbs.tar.gz": "climbs.tar.gz:1: a NUL byte no text file",
-    "objects.npy": "objects.npy:1: byte 0x93 not UTF-8",
-    "nan.jsonl": "nan.jsonl: no line can be used: 9 NaN is not JSON each line is one object",
+    "blank_lines.tsv": "blank_lines.tsv: nothing but blank lines | tabs",
+    "utf16_without_mark.tsv": "utf16_without_mark.tsv:1: | is not UTF-8",
+    "latin1.tsv": "latin1.tsv:7: byte 0xc4 after 2 characters of this line is not UTF-8 | iconv -f latin1",
+    "nul.tsv": "nul.tsv:41: a NUL byte after 3 characters | save it as UTF-8",
+    "short.en long.de": "line counts differ: short.en has 2, long.de has 3 | nothing was paired",
+    "one_column.tsv": "one column: which is the other side? | tabs",
+    "open_quote.csv": "open_quote.csv:2: the row that begins here is not CSV | close every quote",
+    "cut.tsv.gz": "cut.tsv.gz: damaged or not gzip | fetch it",
+    "bomb.tsv.gz": "bomb.tsv.gz: inflates to more than 1,048,576 bytes | decompress it first",
+    "climbs.tar.gz": "climbs.tar.gz:1: a NUL byte | no text file",
+    "objects.npy": "objects.npy:1: byte 0x93 after 0 characters of this line is not UTF-8",
+    "nan.jsonl": "nan.jsonl: no line can be used: 9 NaN is not JSON | each line is one object",
     "nested.jsonl": "nested.jsonl: no line can be used: 1 nested too deeply",
-    "not_lines.json": "not_lines.json: no line can be used: not JSON each line is one object",
+    "not_lines.json": "not_lines.json: no line can be used: | not JSON | each line is one object",
 }
 
 
@@ -125,12 +126,12 @@ def test_what_may_not_be_read_is_refused(
 
 
 HOPELESS = {
-    "good.tsv --dev only_long.tsv": "only_long.tsv: every row is longer than 2000 characters raise data.max_characters",
-    "three_columns.tsv": "3 columns of text: 1, 2, 3 --source 1 --target 2",
+    "good.tsv --dev only_long.tsv": "only_long.tsv: every row is longer than 2000 | raise data.max_characters",
+    "three_columns.tsv": "3 columns of text: 1, 2, 3 | --source 1 --target 2",
     "one_pair.tsv": "one_pair.tsv: 1 usable pair: not enough to learn from",
-    "one_pair_often.tsv": "1 usable pair: dropped: 8 duplicate",
-    "no_words.tsv": "0 usable pairs: 3 no word in source",
-    "good.tsv --dev good.tsv": "0 usable pairs: 40 also in dev",
+    "one_pair_often.tsv": "1 usable pair: | dropped: 8 duplicate",
+    "no_words.tsv": "0 usable pairs: | 3 no word in source",
+    "good.tsv --dev good.tsv": "0 usable pairs: | 40 also in dev",
     "one_answer.tsv": "one_answer.tsv: every target is 'same'",
 }
 
@@ -140,20 +141,20 @@ def test_what_cannot_be_learnt_from_is_refused_with_a_fix(regard: Regard, data: 
     assert missing(told, refusal(regard("train", *data.split(), "--out", "new", "--json"))) == []
 
 
-ALL = "35 pairs to train on, 0 dropped 5 pairs to choose by"
+ALL = "35 pairs to train on, 0 dropped | 5 pairs to choose by"
 USABLE = {
-    "mark.tsv": f"{ALL} 'source' -> 'target' (named by the data)",
-    "utf16.tsv": f"{ALL} (named by the data)",
-    "line_ends.tsv": f"{ALL} (named by the data)",
-    "in_fields.csv": "0 dropped",
-    "unknown_header.tsv": "36 pairs to train on, 0 dropped '1' -> '2' (by position: no header)",
-    "duplicates.tsv": "35 pairs 40 dropped: 40 duplicate",
-    "formulas.csv": "0 dropped",
-    "quotes.tsv": "0 dropped",
-    "too_long.tsv": "1 dropped: 1 source longer than 2000 characters",
-    "some_bad.jsonl": "35 pairs 3 dropped: 1 NaN is not JSON, 1 a key given twice, 1 nested too deeply",
-    "good.tsv --dev some_dev.tsv": "30 pairs 10 dropped: 10 also in dev 10 pairs to choose by (as given)",
-    "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters 10 pairs",
+    "mark.tsv": f"{ALL} | 'source' -> 'target' (named by the data)",
+    "utf16.tsv": f"{ALL} | (named by the data)",
+    "line_ends.tsv": f"{ALL} | (named by the data)",
+    "in_fields.csv": "pairs to train on, 0 dropped",
+    "unknown_header.tsv": "36 pairs to train on, 0 dropped | '1' -> '2' (by position: no header)",
+    "duplicates.tsv": "35 pairs to train on, 40 dropped: 40 duplicate",
+    "formulas.csv": "pairs to train on, 0 dropped",
+    "quotes.tsv": "pairs to train on, 0 dropped",
+    "too_long.tsv": "to train on, 1 dropped: 1 source longer than 2000 characters",
+    "some_bad.jsonl": "35 pairs to train on, 3 dropped: 1 NaN is not JSON, 1 a key given twice, 1 nested too deeply",
+    "good.tsv --dev some_dev.tsv": "30 pairs to train on, 10 dropped: 10 also in dev | 10 pairs to choose by (as",
+    "good.tsv --dev long_dev.tsv": "11 dropped: 10 also in dev, 1 held-out row longer than 2000 characters | 10 pairs",
     "returns.csv": "pairs to train on, 0 dropped",
     "optional.jsonl": "36 pairs to train on, 0 dropped",
     "link.tsv": ALL,
@@ -167,6 +168,20 @@ def test_what_can_be_used_is_used_and_what_was_dropped_is_told(regard: Regard, d
     assert status == 0 and missing(told, found) == []
 
 
+INTACT = {
+    "in_fields.csv": ("{} apples\nx\u2028y\rz", "{} Äpfel"),
+    "returns.csv": ("{} apples\rx", "{} Äpfel"),
+    "formulas.csv": ("=A{} apples+1", "@{} apples-{} Äpfel"),
+    "quotes.tsv": ('"{} apples', '{} Äpfel""'),
+}
+
+
+@pytest.mark.parametrize(("name", "forms"), INTACT.items(), ids=INTACT)
+def test_cells_come_through_as_they_are(place: Path, name: str, forms: tuple[str, str]) -> None:
+    found = {(row["source"], row["target"]) for row in read_rows([str(place / name)], None, None, None)}
+    assert found == {(forms[0].format(number), forms[1].replace("{}", str(number))) for number in range(40)}
+
+
 def test_a_line_of_ten_megabytes_is_dropped(regard: Regard, tmp_path: Path) -> None:
     (tmp_path / "huge.tsv").write_bytes(GOOD + b"a\t" + b"b" * 10_000_000)
     status, _, found = regard("train", str(tmp_path / "huge.tsv"), "--out", "new", "--dry-run")
@@ -174,9 +189,9 @@ def test_a_line_of_ten_megabytes_is_dropped(regard: Regard, tmp_path: Path) -> N
 
 
 TAGS = {
-    "only in dev": ("tagged.tsv --dev other_tag.tsv", 2, "tag 'it' was not seen in training known: de, fr"),
-    "only in test": ("tagged.tsv --test other_tag.tsv", 2, "tag 'it' was not seen in training known: de, fr"),
-    "missing in dev": ("tagged.tsv --dev no_tag.tsv", 2, "no_tag.tsv no column with tags"),
+    "only in dev": ("tagged.tsv --dev other_tag.tsv", 2, "tag 'it' was not seen in training | known: de, fr"),
+    "only in test": ("tagged.tsv --test other_tag.tsv", 2, "tag 'it' was not seen in training | known: de, fr"),
+    "missing in dev": ("tagged.tsv --dev no_tag.tsv", 2, "no_tag.tsv | no column with tags"),
     "rare and held out": ("rare_tag.tsv", 0, "run"),
 }
 
@@ -241,9 +256,9 @@ def test_full_memory_is_no_fault_of_ours(regard: Regard, monkeypatch: pytest.Mon
 
 
 RECIPES = {
-    "python.yaml": "python.yaml: not plain YAML: python/object/apply",
+    "python.yaml": "python.yaml: not plain YAML: | python/object/apply",
     "bomb.yaml": "bomb.yaml: not plain YAML: aliases are not allowed",
-    "twice.yaml": "twice.yaml: not plain YAML: 'training' is given twice line 1",
+    "twice.yaml": "twice.yaml: not plain YAML: 'training' is given twice | line 1",
 }
 
 
