@@ -19,6 +19,7 @@ FLOORS = [
     {"recipe"},
     {"recipes", "run_folder", "proposals"},
     {"runner"},
+    {"timing"},
     {"predictor", "planning"},
     {"reporting", "machine"},
     {"api"},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import regard
-from regard import planning
+from regard import timing
 from regard.api import propose
 from regard.data.corpus import read_rows
 from regard.errors import InputError, RunError, SettingsError
@@ -48,9 +48,9 @@ def test_a_run_from_python(tmp_path: Path, files: Path) -> None:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring always finds 20 ms a step in bf16 and 50 in fp32."""
-    found = {"bf16": 0.02, "fp32": 0.05}
-    monkeypatch.setattr(planning, "seconds_per_call", lambda calls, rounds: {name: found[name] for name in calls})
+    """Measuring always finds 20 ms a step in bf16 and 50 in fp32, and that answers take no time."""
+    found = {"bf16": 0.02, "fp32": 0.05, "answer": 0.0}
+    monkeypatch.setattr(timing, "seconds_per_call", lambda calls, rounds: {name: found[name] for name in calls})
 
 
 def begin(*files: Path, **request: Any) -> Recipe:
@@ -250,12 +250,30 @@ def test_steps_that_fit_a_time_limit(files: Path, limit: str, changes: list[str]
 
 
 @pytest.mark.parametrize(
+    ("evaluation", "steps", "evaluations", "expected"),
+    [
+        (0.0, 4500, 20, 100),
+        (0.5, 4500, 20, 100),
+        (2.0, 4500, 5, 100),
+        (5.0, 4000, 4, 100),
+        (50.0, 2500, 4, 250),
+    ],
+)
+def test_evaluations_have_their_share_of_a_limit(
+    evaluation: float, steps: int, evaluations: int, expected: float
+) -> None:
+    pace = timing.Pace(0.02, evaluation)
+    assert pace.fitting(100.0) == (steps, evaluations)
+    assert pace.expected(Training(steps=steps, evaluate_every=steps // evaluations)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
     ("limit", "changes", "width", "told"),
     [
         (None, [], 64, ["fits"]),
         ("60s", [], 64, ["fits"]),
         ("0.4s", [], 32, ["fits", "width 64 would see the data 4.5 times within the limit"]),
-        ("0.1s", [], 16, ["fits", "width 64 would see the data 1.1 times", "width 32 would see the data 2.2 times"]),
+        ("0.1s", [], 16, ["fits", "width 64 would see the data 1.0 times", "width 32 would see the data 2.2 times"]),
         ("0.1s", ["model.width=64"], 64, ["fits"]),
     ],
 )
@@ -264,8 +282,10 @@ def test_a_model_is_smaller_where_a_limit_leaves_few_passes(
 ) -> None:
     sizes = [Size(tokens, width, 1, 2, 32, 0.25) for tokens, width in ((1, 16), (2, 32), (1e9, 64))]
     monkeypatch.setattr(model, "SIZES", sizes)
-    milliseconds = iter([20, 10, 5])
-    monkeypatch.setattr(planning, "seconds_per_call", lambda calls, _: dict.fromkeys(calls, next(milliseconds) / 1000))
+    milliseconds = iter([20, 0, 10, 0, 5, 0])
+    monkeypatch.setattr(
+        timing, "seconds_per_call", lambda calls, rounds: dict.fromkeys(calls, next(milliseconds) / 1000)
+    )
     made = plan(Request([str(files)], time_limit=limit, settings=changes), CPU)
     assert made.recipe.model.width == width
     reasons = [reason for label, reason in made.reasons if label == "model"]

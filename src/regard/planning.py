@@ -4,13 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from regard.data.batching import epoch_batches
 from regard.data.corpus import Corpus, Files
 from regard.data.fields import TextField
 from regard.data.recognition import recognise
@@ -31,15 +29,9 @@ from regard.runner import build_task, learn_field
 from regard.settings import load as load_settings
 from regard.settings import override
 from regard.tasks.encoded import Encoded, encode
-from regard.training.gradients import Gradients
-from regard.training.objective import COPIES_IN_TRAINING, build_objective
-from regard.training.optimisation import Optimiser
-from regard.training.precision import Precision, seconds_per_call
+from regard.timing import Pace, Trial, measured
 
-MEASURED_STEPS = 8
 FEWEST_STEPS = 20
-SHARE_FOR_STEPS = 0.9
-"""The rest of the time goes to evaluations and saving."""
 
 OVERRULED_BY = {
     "vocabulary": ("vocabulary.",),
@@ -50,15 +42,11 @@ OVERRULED_BY = {
 }
 """How the settings begin that overrule a proposal."""
 
-WORTH_IT = 1.1
-"""How many times faster bf16 must be before it is used."""
-
-
 Reasons = list[tuple[str, str]]
 """What was decided, and why, in the order of decisions."""
 
-Measure = Callable[[Recipe, Reasons], tuple[Recipe, float]]
-"""From a recipe to one with its precision, and the seconds of an update."""
+Measure = Callable[[Recipe, Reasons], tuple[Recipe, Pace]]
+"""From a recipe to one with its precision, and its pace on this machine."""
 
 
 @dataclass(frozen=True)
@@ -114,29 +102,28 @@ def plan(request: Request, device: torch.device) -> Plan:
     field = learn_field(recipe, corpus)
     examples = encode(build_task(recipe, field), corpus.train)
 
-    def measure(recipe: Recipe, reasons: Reasons) -> tuple[Recipe, float]:
-        return _measured(recipe, _trial(recipe, field, examples, device, reasons), reasons)
+    def measure(recipe: Recipe, reasons: Reasons) -> tuple[Recipe, Pace]:
+        return measured(Trial(recipe, corpus, field, examples, device, reasons), reasons)
 
     size = measure if request.recipe else partial(_sized, examples, others, limit, measure)
-    recipe, update = size(recipe, reasons)
-    recipe = _timed(recipe, update, limit, others, reasons)
+    recipe, pace = size(recipe, reasons)
+    recipe = _timed(recipe, pace, limit, others, reasons)
     return Plan(recipe, corpus, field, reasons)
 
 
 def _sized(
     examples: Encoded, others: list[str], limit: float | None, measure: Measure, recipe: Recipe, reasons: Reasons
-) -> tuple[Recipe, float]:
+) -> tuple[Recipe, Pace]:
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
     while proposal:
         recipe, told = override(_note(reasons, "model", *proposal, others), others), Reasons()
-        sized, update = measure(_with_batches_and_steps(recipe, examples, others, told), told)
+        sized, pace = measure(_with_batches_and_steps(recipe, examples, others, told), told)
         proposal = None
         if limit and not _overruling("model", others):
-            passes = SHARE_FOR_STEPS * limit / update / updates_a_pass(sized, examples)
-            proposal = propose_smaller(recipe, passes)
+            proposal = propose_smaller(recipe, pace.fitting(limit)[0] / updates_a_pass(sized, examples))
     reasons += told
-    return sized, update
+    return sized, pace
 
 
 def _with_batches_and_steps(recipe: Recipe, examples: Encoded, others: list[str], reasons: Reasons) -> Recipe:
@@ -206,32 +193,17 @@ def _overruling(label: str, settings: Sequence[str]) -> list[str]:
     return [one for one in settings if one.startswith(OVERRULED_BY[label])]
 
 
-def _measured(recipe: Recipe, step: Callable[[Precision], None], reasons: Reasons) -> tuple[Recipe, float]:
-    """Precision where the recipe leaves it open, and the seconds of an update, by timing a few real steps."""
-    precision = recipe.training.precision
-    wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]
-    times = seconds_per_call({one: partial(step, one) for one in wanted}, MEASURED_STEPS)
-    if precision == "measure":
-        ratio = times["fp32"] / times["bf16"]
-        precision = "bf16" if ratio > WORTH_IT else "fp32"
-        reasons.append(("precision", f"{precision}: bf16 is {ratio:.1f} x as fast as fp32 here, measured"))
-        recipe = override(recipe, [f"training.precision={precision}"])
-    return recipe, times[precision] * recipe.training.accumulate
-
-
-def _timed(recipe: Recipe, update: float, limit: float | None, settings: list[str], reasons: Reasons) -> Recipe:
+def _timed(recipe: Recipe, pace: Pace, limit: float | None, settings: list[str], reasons: Reasons) -> Recipe:
     """Steps that fit a time limit, unless they were set, and the time that all of them will take."""
     if limit is not None:
-        fitting = int(SHARE_FOR_STEPS * limit / update)
+        fitting, evaluations = pace.fitting(limit)
         steps = max(fitting, FEWEST_STEPS)
         told = f"{steps:,} updates fit {_duration(limit)} with their evaluations"
         if steps > fitting:
             told = f"{steps} updates, the fewest that teach anything, need more than {_duration(limit)}"
-        recipe = override(_note(reasons, "limit", with_steps(recipe, steps), told, settings), settings)
-    expected = recipe.training.steps * update / SHARE_FOR_STEPS
-    reasons.append(
-        ("time", f"about {_duration(expected)}: {recipe.training.steps:,} updates of {update * 1000:.0f} ms")
-    )
+        recipe = override(_note(reasons, "limit", with_steps(recipe, steps, evaluations), told, settings), settings)
+    expected = _duration(pace.expected(recipe.training))
+    reasons.append(("time", f"about {expected}: {recipe.training.steps:,} updates of {pace.update * 1000:.0f} ms"))
     return recipe
 
 
@@ -239,22 +211,3 @@ def _duration(seconds: float) -> str:
     if seconds > 100:
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-
-
-def _trial(
-    recipe: Recipe, field: TextField, examples: Encoded, device: torch.device, reasons: Reasons
-) -> Callable[[Precision], None]:
-    """A training step on real batches, the same ones for every precision it is timed in."""
-    training = recipe.training
-    objective = build_objective(build_task(recipe, field), recipe.model, training.seed, COPIES_IN_TRAINING).to(device)
-    still = training.optimisation.model_copy(update={"learning_rate": 1e-12})  # nothing may diverge here
-    optimiser = Optimiser(objective.model, still, training.steps)
-    gradients = Gradients(objective, examples, lambda message: reasons.append(("memory", message)))
-    batches = [*islice(epoch_batches(examples.lengths, recipe.batching, training.seed, 0), MEASURED_STEPS + 1)]
-    turns = {"fp32": cycle(batches), "bf16": cycle(batches)}
-
-    def step(precision: Precision) -> None:
-        _, count = gradients.add_up([next(turns[precision])], precision, training.seed)
-        optimiser.update(0, count)
-
-    return step

@@ -81,10 +81,10 @@ def propose_steps(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
     return recipe.model_copy(update={"training": training}), reason
 
 
-def with_steps(recipe: Recipe, steps: int, **more: int) -> Recipe:
+def with_steps(recipe: Recipe, steps: int, evaluations: int = EVALUATIONS, **more: int) -> Recipe:
     """A number of steps, with a schedule and evaluations to match."""
     warmup = min(max(steps // 8, 20), 2000)
-    every = max(steps // EVALUATIONS, 50)
+    every = max(steps // evaluations, 50)
     optimisation = recipe.training.optimisation.model_copy(update={"warmup": warmup})
     changes = {"steps": steps, "evaluate_every": every, "checkpoint_every": every, "optimisation": optimisation}
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes | more)})
