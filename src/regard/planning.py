@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from regard.data.recognition import recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
 from regard.proposals import (
+    Reasons,
     propose_batch,
     propose_model,
     propose_smaller,
@@ -41,9 +41,6 @@ OVERRULED_BY = {
     "limit": ("training.steps=",),
 }
 """How the settings begin that overrule a proposal."""
-
-Reasons = list[tuple[str, str]]
-"""What was decided, and why, in the order of decisions."""
 
 Measure = Callable[[Recipe, Reasons], tuple[Recipe, Pace]]
 """From a recipe to one with its precision, and its pace on this machine."""
@@ -105,14 +102,16 @@ def plan(request: Request, device: torch.device) -> Plan:
     def measure(recipe: Recipe, reasons: Reasons) -> tuple[Recipe, Pace]:
         return measured(Trial(recipe, corpus, field, examples, device, reasons), reasons)
 
-    size = measure if request.recipe else partial(_sized, examples, others, limit, measure)
-    recipe, pace = size(recipe, reasons)
+    if request.recipe:
+        recipe, pace = measure(recipe, reasons)
+    else:
+        recipe, pace = _sized(recipe, examples, others, limit, measure, reasons)
     recipe = _timed(recipe, pace, limit, others, reasons)
     return Plan(recipe, corpus, field, reasons)
 
 
 def _sized(
-    examples: Encoded, others: list[str], limit: float | None, measure: Measure, recipe: Recipe, reasons: Reasons
+    recipe: Recipe, examples: Encoded, others: list[str], limit: float | None, measure: Measure, reasons: Reasons
 ) -> tuple[Recipe, Pace]:
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)

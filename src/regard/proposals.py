@@ -13,6 +13,9 @@ from regard.data.tokenisers import HAN, Vocabulary
 from regard.recipe import Recipe
 from regard.tasks.encoded import Encoded
 
+Reasons = list[tuple[str, str]]
+"""What was decided, and why, in the order of decisions."""
+
 EPOCHS = 40
 EVALUATIONS = 20
 FEWEST_PASSES = 5

@@ -11,7 +11,7 @@ from regard.data.corpus import Corpus
 from regard.data.fields import TextField
 from regard.decoding.search import Search
 from regard.evaluation import TOKENS, predict_rows
-from regard.proposals import EVALUATIONS
+from regard.proposals import EVALUATIONS, Reasons
 from regard.recipe import Recipe
 from regard.runner import answered_rows, build_task
 from regard.settings import override
@@ -62,7 +62,7 @@ class Trial:
         field: TextField,
         examples: Encoded,
         device: torch.device,
-        reasons: list[tuple[str, str]],
+        reasons: Reasons,
     ):
         training = recipe.training
         self.recipe, self.task = recipe, build_task(recipe, field)
@@ -89,7 +89,7 @@ class Trial:
         predict_rows(self.task, self.objective.model, [one.source for one in chosen], Search(max_length=longest))
 
 
-def measured(trial: Trial, reasons: list[tuple[str, str]]) -> tuple[Recipe, Pace]:
+def measured(trial: Trial, reasons: Reasons) -> tuple[Recipe, Pace]:
     """The recipe with a precision where it leaves it open, and its pace."""
     recipe, precision = trial.recipe, trial.recipe.training.precision
     wanted: list[Precision] = ["bf16", "fp32"] if precision == "measure" else [precision]

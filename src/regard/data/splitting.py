@@ -16,6 +16,7 @@ Hashes = UInt64[ndarray, "_"]
 
 
 def hashes_of(texts: Sequence[str]) -> Hashes:
+    """64 bits of each text, the same on every machine."""
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
@@ -61,6 +62,11 @@ def tags_of(rows: Rows) -> dict[str, None]:
 
 
 def refuse_new_tags(rows: Rows, train: Rows, name: str) -> None:
+    """Tags are learnt from training rows alone.
+
+    Raises:
+        DataError: a row has a tag that no training row has.
+    """
     known = tags_of(train)
     for tag in tags_of(rows):
         if tag not in known:
