@@ -6,6 +6,7 @@
     |-- InputError               exit status 2: what was given is at fault
     |   |-- DataError            a data file: missing, unreadable, not pairs, nothing left
     |   |-- SettingsError        a setting: unknown, of the wrong type, out of range
+    |   |-- AttentionError       arguments of an attention that do not fit each other; a ValueError too
     |   `-- RunError             a run folder: missing, damaged, in use, or made by another command
     |-- DivergedError            the loss is not finite; the last good weights are kept
     `-- StoppedError             SIGINT or SIGTERM arrived and everything was saved: exit status 130 or 143
@@ -50,6 +51,10 @@ class DataError(InputError):
 
 class SettingsError(InputError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class AttentionError(InputError, ValueError):
+    """Arguments of an attention do not fit each other, or a kernel was asked for what it cannot do."""
 
 
 class RunError(InputError):

@@ -57,18 +57,22 @@ def drop(inputs: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape
     """Dropout: each element zero with probability ``share``, the rest scaled up (Srivastava et al. 2014)."""
     if not share:
         return inputs
-    keep = _random_bits(inputs.numel(), inputs.device).view(inputs.shape) >= round(share * 2**16) - 2**15
+    return inputs * kept(inputs, share, int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)))
+
+
+def kept(inputs: Float[Tensor, "*shape"], share: float, start: int) -> Float[Tensor, "*shape"]:
+    """What dropout multiplies by, 0 or 1 / (1 - share) for each element; the same for the same ``start``."""
+    bits = _random_bits(inputs.numel(), start, inputs.device).view(inputs.shape)
     # as bytes: booleans are converted one by one, sixty times as slowly
-    return inputs * keep.view(torch.uint8).to(inputs.dtype).div_(1 - share)
+    return (bits >= round(share * 2**16) - 2**15).view(torch.uint8).to(inputs.dtype).div_(1 - share)
 
 
-def _random_bits(count: int, device: torch.device) -> Int16[Tensor, "count"]:
-    """16 random bits for each element, by SplitMix64 from a start that torch's generator draws.
+def _random_bits(count: int, start: int, device: torch.device) -> Int16[Tensor, "count"]:
+    """16 random bits for each element, by SplitMix64 from ``start``.
 
     A counter that is mixed needs no order, so all cores work on it and a 64-bit number serves four elements;
     `torch.bernoulli` draws one by one and took 30 % of a training step on a CPU.
     """
-    start = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
     bits = torch.arange((count + 3) // 4, device=device).mul_(_signed(GOLDEN)).add_(start)
     shifted = torch.empty_like(bits)
     bits.bitwise_xor_(_shift(bits, 30, shifted)).mul_(_signed(MIX[0]))

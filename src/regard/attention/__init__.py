@@ -1,27 +1,68 @@
-"""The attention core: scores, where, positions, and one `attend` for all of them."""
+"""The attention core: scores, patterns, norms, positions, and one `attend` for all of them."""
 
 from regard.attention.attend import Attended, attend
-from regard.attention.module import AdditiveAttention, Attention, KeysValues
-from regard.attention.positions import Rotation, rotate, rotation, sinusoidal
+from regard.attention.module import AdditiveAttention, Attention, KeyValues
+from regard.attention.norms import Hard, Norm, OffByOne, Relu, Scalable, Sigmoid, Sink, Softcap, Softmax, TopK
+from regard.attention.positions import rotation, sinusoidal
 from regard.attention.record import Maps, observe, record
-from regard.attention.scores import Additive, ScaledDot, Score
-from regard.attention.where import Both, Causal, Full, Lengths, Where
+from regard.attention.rotary import Rotation, rotate
+from regard.attention.scores import Additive, Concat, Cosine, Distance, Dot, General, ScaledDot, Score
+from regard.attention.where import (
+    Blocked,
+    Causal,
+    Dilated,
+    Documents,
+    Full,
+    Global,
+    Graph,
+    Lengths,
+    Prefix,
+    Random,
+    Strided,
+    Table,
+    Where,
+    Window,
+)
 
 __all__ = [
     "Additive",
     "AdditiveAttention",
     "Attended",
     "Attention",
-    "Both",
+    "Blocked",
     "Causal",
+    "Concat",
+    "Cosine",
+    "Dilated",
+    "Distance",
+    "Documents",
+    "Dot",
     "Full",
-    "KeysValues",
+    "General",
+    "Global",
+    "Graph",
+    "Hard",
+    "KeyValues",
     "Lengths",
     "Maps",
+    "Norm",
+    "OffByOne",
+    "Prefix",
+    "Random",
+    "Relu",
     "Rotation",
+    "Scalable",
     "ScaledDot",
     "Score",
+    "Sigmoid",
+    "Sink",
+    "Softcap",
+    "Softmax",
+    "Strided",
+    "Table",
+    "TopK",
     "Where",
+    "Window",
     "attend",
     "observe",
     "record",

@@ -1,98 +1,145 @@
-"""Attention: out = softmax(score(q, k), where) . v, and why it was computed the way it was."""
+"""Attention: out = norm(score(q, k) + bias, where) . v, by the fastest kernel that fits, and why by that one."""
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from regard.attention import kernels
+from regard.attention.kernels.explicit import weights_of
+from regard.attention.kernels.steps import Kept, needed, steps
+from regard.attention.norms import Norm, Softmax
+from regard.attention.request import Bias, Block, Request
 from regard.attention.scores import ScaledDot, Score
+from regard.attention.weights import Weights, fold, unfold
 from regard.attention.where import Full, Where
-from regard.randomness import drop
-
-SHORT = 128 * 128
-"""Queries x keys up to which the explicit product beats the fused kernel on a CPU (bf16, 4 heads: 3x at length 16)."""
+from regard.errors import AttentionError
 
 
-class Attended(NamedTuple):
-    """The result, the weights behind it (computed only when called for), and the kernel that ran."""
+class Attended:
+    """What a call of `attend` found.
 
-    out: Float[Tensor, "rows heads queries values"]
-    weights: Callable[[], Float[Tensor, "rows heads queries keys"]]
-    why: str
+    * ``out``, (rows, heads, queries, values); a query that may look at nothing got exactly 0
+    * ``weights``, all that is behind it, computed only when looked at (see `Weights`); before dropout
+    * ``lse``, (rows, heads, queries): log of the sum of exponentiated scores, -inf where there is no key, with a
+      gradient; of the softmax that the norm follows from, None for other norms
+    * ``state``, what the next call needs from this one where score or norm keep a state, otherwise None
+    * ``why``, the kernel that ran and the reason
+    """
+
+    __slots__ = ("_lse", "out", "state", "weights", "why")
+
+    def __init__(self, out: Tensor, weights: Weights, lse: Callable[[], Tensor | None], state: Kept | None, why: str):
+        self.out, self.weights, self.state, self.why, self._lse = out, weights, state, why, lse
+
+    @property
+    def lse(self) -> Float[Tensor, "rows heads queries"] | None:
+        return self._lse()
 
 
 def attend(
     queries: Float[Tensor, "rows heads queries width"],
-    keys: Float[Tensor, "batch heads keys width"],
-    values: Float[Tensor, "batch heads keys values"],
+    keys: Float[Tensor, "batch kv_heads keys features"],
+    values: Float[Tensor, "batch kv_heads keys values"],
     *,
-    score: Score | None = None,
-    where: Where | None = None,
-    at: Int[Tensor, "#rows queries"] | None = None,
+    score: Score = ScaledDot(),
+    where: Where = Full(),
+    norm: Norm = Softmax(),
+    bias: Float[Tensor, "#rows #heads #queries keys"] | Bias | None = None,
+    at: Int[Tensor, "#rows queries"] | Int[Tensor, "queries"] | None = None,
+    keys_at: Int[Tensor, "#batch keys"] | Int[Tensor, "keys"] | None = None,
     dropout: float = 0.0,
+    state: Kept | None = None,
+    kernel: str = "auto",
 ) -> Attended:
     """Weighted sums of the values, weighted by how well each query fits each key.
 
     ``rows`` may be a multiple of ``batch``: row r then looks at memory r // (rows / batch), and the rows that share a
-    memory are folded into the query length, so that beams never copy it. ``at`` holds the queries' positions, by
-    default those of the last keys. A query that may look at nothing gets exactly 0. Asking for the weights does not
-    change ``out``.
+    memory are folded into the query length, so that beams never copy it. ``heads`` may be a multiple of ``kv_heads``:
+    query head h reads head h // (heads / kv_heads). ``at`` holds the queries' positions, by default those of the last
+    keys, ``keys_at`` the keys', by default 0 and on. ``where`` and ``bias`` speak of memories and positions. Looking
+    at the weights does not change ``out``. Keys and values must be finite, unseen ones too.
+
+    Raises:
+        AttentionError: arguments do not fit each other, or ``kernel`` (one of `kernels.KERNELS`) cannot do this.
     """
-    score, where = score or ScaledDot(), where or Full()
-    beams = queries.shape[0] // keys.shape[0]
-    keep = _mask(where, at, queries, keys.shape[-2], beams)
-    folded = _fold(queries, beams)
-    plain = isinstance(score, ScaledDot) and not dropout
-    if plain and folded.shape[-2] > 1 and folded.shape[-2] * keys.shape[-2] > SHORT:
-        out, why = _fused(folded, keys, values, keep), "fused: scaled dot product, long rows, no dropout"
-    else:
-        weights = _weights(score, folded, keys, keep)
-        out, why = drop(weights, dropout) @ values, "explicit: short rows, dropout or a score that does not lift"
-    return Attended(_unfold(out, beams), lambda: _unfold(_weights(score, folded, keys, keep), beams), why)
+    _check(queries, keys, values, bias, at, keys_at)
+    beams, length = queries.shape[0] // keys.shape[0], queries.shape[2]
+    request = Request(
+        fold(queries, beams),
+        keys,
+        values,
+        score,
+        where,
+        norm,
+        _folded_bias(bias, beams, length),
+        _folded_positions(at, beams, length, keys),
+        torch.arange(keys.shape[2], device=keys.device)[None] if keys_at is None else keys_at.view(-1, keys.shape[2]),
+        beams == 1 and at is None and keys_at is None,
+        dropout,
+    )
+    folded = (*request.queries.shape[:3], keys.shape[2])
+    if needed(request):
+        out, weights, kept = steps(request, state, beams)
+        looked = Weights(lambda some: weights[:, :, some], folded, beams)
+        return Attended(unfold(out, beams), looked, lambda: None, kept, "steps: each looks at the one before")
+    chosen, why = kernels.chosen(request, kernel)
+    found = chosen.run(request)
+    looked = Weights(lambda some: weights_of(request, Block(queries=some)), folded, beams)
+    if isinstance(found, Tensor):
+        return Attended(unfold(found, beams), looked, lambda: _lse(request, beams), None, why)
+    out, lse = found
+    return Attended(unfold(norm.finish(out, lse), beams), looked, lambda: unfold(lse, beams), None, why)
 
 
-def _weights(score: Score, queries: Tensor, keys: Tensor, keep: Tensor | None) -> Tensor:
-    scores = score(queries, keys)
-    if keep is None:
-        return F.softmax(scores, dim=-1)
-    # the lowest finite number, not -inf: a row without keys must become 0, not NaN
-    weights = F.softmax(scores.masked_fill(~keep, torch.finfo(scores.dtype).min), dim=-1)
-    return weights if bool(keep.any(-1).all()) else weights * keep
+def _lse(request: Request, beams: int) -> Tensor | None:
+    """For kernels that do not have it at hand."""
+    if not request.norm.fused:
+        return None
+    scores, keep = request.scores(), request.keep()
+    masked = scores if keep is None else scores.masked_fill(~keep, -math.inf)
+    return unfold(masked.logsumexp(-1), beams)
 
 
-def _fused(queries: Tensor, keys: Tensor, values: Tensor, keep: Tensor | None) -> Tensor:
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=keep)
-
-
-def _mask(
-    where: Where, at: Tensor | None, queries: Tensor, keys: int, beams: int
-) -> Bool[Tensor, "#batch 1 #queries keys"] | None:
-    """What `where` allows, with a head axis, folded as the queries are."""
-    rows, _, length, _ = queries.shape
+def _folded_positions(at: Tensor | None, beams: int, length: int, keys: Tensor) -> Int[Tensor, "#batch folded"]:
     if at is None:
-        at = torch.arange(keys - length, keys, device=queries.device)[None]
-    keep = where.keep(at, torch.arange(keys, device=queries.device))
-    return None if keep is None else _fold_mask(keep, rows, length, beams)[:, None]
-
-
-def _fold_mask(keep: Tensor, rows: int, length: int, beams: int) -> Tensor:
-    """What each row may see, side by side for the rows that share a memory; or what all rows of a memory may see."""
-    if beams > 1 and len(keep) == rows:
-        return keep.expand(-1, length, -1).unflatten(0, (-1, beams)).flatten(1, 2)
-    return keep if beams == 1 or keep.shape[1] == 1 else keep.repeat(1, beams, 1)
-
-
-def _fold(queries: Tensor, beams: int) -> Tensor:
-    """(batch * beams, heads, queries, width) as (batch, heads, beams * queries, width)."""
+        at = torch.arange(keys.shape[2] - length, keys.shape[2], device=keys.device)
+    at = at.view(-1, length)
     if beams == 1:
-        return queries
-    return queries.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)
+        return at
+    return at.repeat(1, beams) if len(at) == 1 else at.unflatten(0, (-1, beams)).flatten(1, 2)
 
 
-def _unfold(folded: Tensor, beams: int) -> Tensor:
-    if beams == 1:
-        return folded
-    return folded.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)
+def _folded_bias(bias: Tensor | Bias | None, beams: int, length: int) -> Tensor | Bias | None:
+    if not isinstance(bias, Tensor) or beams == 1:
+        return bias
+    bias = bias.expand(-1, -1, length, -1)
+    return bias.repeat(1, 1, beams, 1) if len(bias) == 1 else fold(bias, beams)
+
+
+def _check(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: object, at: Tensor | None, keys_at: Tensor | None
+) -> None:
+    for name, tensor in (("queries", queries), ("keys", keys), ("values", values)):
+        if tensor.ndim != 4:
+            raise _unfit(name, tensor, "four axes: (rows, heads, time, width)")
+    (rows, heads, length, _), (batch, kv_heads, count, _) = queries.shape, keys.shape
+    if values.shape[:3] != keys.shape[:3]:
+        raise _unfit("values", values, f"rows, heads and time of the keys, {tuple(keys.shape[:3])}")
+    if not batch or not kv_heads or rows % batch or heads % kv_heads:
+        raise _unfit("queries", queries, f"a multiple of the keys' {batch} rows and {kv_heads} heads")
+    if isinstance(bias, Tensor) and not _broadcasts(bias, (rows, heads, length, count)):
+        raise _unfit("bias", bias, f"axes of 1 or of {(rows, heads, length, count)}")
+    for name, places, shape in (("at", at, (rows, length)), ("keys_at", keys_at, (batch, count))):
+        if places is not None and tuple(places.shape) not in (shape, (1, shape[1]), (shape[1],)):
+            raise _unfit(name, places, f"one position for each of {shape[1]}, for all rows or for each of {shape[0]}")
+
+
+def _broadcasts(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    return tensor.ndim == len(shape) and all(size in (1, full) for size, full in zip(tensor.shape, shape, strict=True))
+
+
+def _unfit(name: str, tensor: Tensor, wanted: str) -> AttentionError:
+    return AttentionError(f"{name} of shape {tuple(tensor.shape)}", hint=f"wanted: {wanted}")

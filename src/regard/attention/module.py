@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from regard.attention.attend import attend
-from regard.attention.positions import Rotation, rotate
 from regard.attention.record import observe
+from regard.attention.rotary import Rotation, rotate
 from regard.attention.scores import Additive
 from regard.attention.where import Where
 
 
-class KeysValues(NamedTuple):
+class KeyValues(NamedTuple):
     """What is looked up and what is found there, one head axis after the rows."""
 
     keys: Float[Tensor, "batch heads keys width"]
@@ -38,10 +38,10 @@ class Attention(nn.Module):
 
     def project(
         self, inputs: Float[Tensor, "rows steps width"], turn: Rotation | None = None
-    ) -> tuple[Float[Tensor, "rows heads steps features"], KeysValues]:
+    ) -> tuple[Float[Tensor, "rows heads steps features"], KeyValues]:
         """Queries, and the keys and values of the same steps."""
         queries, keys, values = self._heads(self.projection(inputs), 3)
-        return rotate(queries, turn), KeysValues(rotate(keys, turn), values)
+        return rotate(queries, turn), KeyValues(rotate(keys, turn), values)
 
     def ask(self, inputs: Float[Tensor, "rows queries width"]) -> Float[Tensor, "rows heads queries features"]:
         """Queries to a memory that comes from elsewhere."""
@@ -49,15 +49,15 @@ class Attention(nn.Module):
         [queries] = self._heads(linear(inputs, weight, bias), 1)
         return queries
 
-    def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeysValues:
+    def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeyValues:
         """Keys and values of what can be looked at, once per memory."""
         weight, bias = self.projection.weight[self.width :], self.projection.bias[self.width :]
-        return KeysValues(*self._heads(linear(memory, weight, bias), 2))
+        return KeyValues(*self._heads(linear(memory, weight, bias), 2))
 
     def forward(
         self,
         queries: Float[Tensor, "rows heads queries features"],
-        memory: KeysValues,
+        memory: KeyValues,
         where: Where,
         at: Int[Tensor, "#rows queries"] | None = None,
     ) -> Float[Tensor, "rows queries width"]:
@@ -81,11 +81,11 @@ class AdditiveAttention(nn.Module):
         self.key = nn.Linear(memory_width, width)
         self.score = Additive(width)
 
-    def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeysValues:
-        return KeysValues(self.key(memory)[:, None], memory[:, None])
+    def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeyValues:
+        return KeyValues(self.key(memory)[:, None], memory[:, None])
 
     def forward(
-        self, state: Float[Tensor, "rows queries width"], memory: KeysValues, where: Where
+        self, state: Float[Tensor, "rows queries width"], memory: KeyValues, where: Where
     ) -> Float[Tensor, "rows queries values"]:
         attended = attend(self.query(state)[:, None], memory.keys, memory.values, score=self.score, where=where)
         observe(self, attended.weights)

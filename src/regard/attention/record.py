@@ -4,13 +4,15 @@ Nothing changes its signature or its output for it, and it is scoped to the call
 never see each other's maps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from regard.attention.weights import Weights
 
 Maps = dict[str, Float[Tensor, "rows heads queries keys"]]
 
@@ -33,13 +35,13 @@ def record(model: nn.Module) -> Iterator[Maps]:
         _recording.reset(token)
 
 
-def observe(module: nn.Module, weights: Callable[[], Tensor]) -> None:
+def observe(module: nn.Module, weights: Weights) -> None:
     """Tell a recorder, if there is one, what ``module`` looked at."""
     recording = _recording.get()
     if recording is None or module not in recording[0]:
         return
     names, maps = recording
-    name, seen = names[module], weights().detach().float()
+    name, seen = names[module], weights.dense().detach().float()
     maps[name] = torch.cat([_widen(maps[name], seen.shape[-1]), seen], dim=-2) if name in maps else seen
 
 

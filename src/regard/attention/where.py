@@ -1,60 +1,335 @@
-"""Where: which keys a query may look at, defined on absolute positions and never on row numbers.
+"""Where: which keys a query may look at, said about absolute positions and never about row numbers.
 
-So caches, chunks and ragged rows need no special case. Patterns combine with ``&``.
+So caches, chunks, packed documents and streaming need no special case. A pattern says two things: `keep`, its
+specification, and `spans`, intervals of positions that hold every key a query may see, by which long rows become fast.
+Patterns combine with ``&``, ``|`` and ``~``.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import and_, invert, or_
+from typing import Annotated, Literal
 
+import torch
 from jaxtyping import Bool, Int
+from pydantic import Field
 from torch import Tensor
+
+from regard.randomness import generator_for
+from regard.settings import Settings
+
+BEGIN, END = -(1 << 40), 1 << 40
+"""Positions before the first and after the last there can be."""
+
+Span = tuple[Tensor, Tensor]
+"""The first and the last position of an interval for each query, (#batch, queries); empty where last < first."""
 
 
 class Where:
-    """A pattern: `keep` says for every query and key whether the one may look at the other."""
+    """A pattern; the members below are the ones there are."""
 
-    def keep(
-        self, at: Int[Tensor, "#rows queries"], keys_at: Int[Tensor, "keys"]
-    ) -> Bool[Tensor, "#rows #queries keys"] | None:
-        """True where a key may be seen; None where all may."""
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Whether in row ``b`` and head ``h`` the query at position ``i`` may look at the key at position ``j``.
+
+        The four broadcast against each other, and the answer is of the shape of those that matter. With scalars this
+        is a ``mask_mod`` of PyTorch's FlexAttention.
+        """
         raise NotImplementedError
 
-    def __and__(self, other: "Where") -> "Where":
-        return Both(self, other)
-
-
-@dataclass(frozen=True)
-class Full(Where):
-    """Every key."""
-
-    def keep(self, at: Tensor, keys_at: Tensor) -> None:
+    def spans(self, i: Int[Tensor, "#batch queries"]) -> tuple[Span, ...] | None:
+        """Intervals that hold every key that queries at ``i`` may see, and perhaps others; None when all may be."""
         return None
 
+    def __and__(self, other: "Where") -> "Where":
+        return self if isinstance(other, Full) else other if isinstance(self, Full) else All((self, other))
 
-@dataclass(frozen=True)
-class Causal(Where):
+    def __or__(self, other: "Where") -> "Where":
+        return Some((self, other))
+
+    def __invert__(self) -> "Where":
+        return Not(self)
+
+
+class _Plain(Settings, Where):
+    """A pattern of plain numbers, which is its own settings."""
+
+    def build(self) -> Where:
+        return self
+
+
+class Full(_Plain):
+    """Every key."""
+
+    kind: Literal["full"] = "full"
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return torch.ones((), dtype=torch.bool, device=j.device)
+
+
+class Causal(_Plain):
     """Keys at or before the query."""
 
-    def keep(self, at: Tensor, keys_at: Tensor) -> Tensor:
-        return keys_at <= at[..., None]
+    kind: Literal["causal"] = "causal"
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return j <= i
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        return ((torch.full_like(i, BEGIN), i),)
+
+
+class Window(_Plain):
+    """Keys from ``back`` before the query to ``ahead`` after it (Beltagy et al. 2020, arXiv 2004.05150)."""
+
+    kind: Literal["window"] = "window"
+    back: int = Field(default=128, ge=0)
+    ahead: int = Field(default=0, ge=0)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j >= i - self.back) & (j <= i + self.ahead)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        return ((i - self.back, i + self.ahead),)
+
+
+class Prefix(_Plain):
+    """A prefix of ``length`` positions that all may see, and what is at or before the query (UniLM, Raffel et al.)."""
+
+    kind: Literal["prefix"] = "prefix"
+    length: int = Field(ge=0)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j < self.length) | (j <= i)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        return ((torch.full_like(i, BEGIN), i.clamp(min=self.length - 1)),)
+
+
+class Dilated(_Plain):
+    """A window with gaps: keys at most ``reach`` steps of ``gap`` positions away (Beltagy et al. 2020, 2004.05150)."""
+
+    kind: Literal["dilated"] = "dilated"
+    gap: int = Field(default=2, ge=1)
+    reach: int = Field(default=64, ge=0)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        distance = (i - j).abs()
+        return (distance % self.gap == 0) & (distance <= self.reach * self.gap)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        return ((i - self.reach * self.gap, i + self.reach * self.gap),)
+
+
+class Strided(_Plain):
+    """Every ``stride``-th position, the query's own among them (Child et al. 2019, arXiv 1904.10509)."""
+
+    kind: Literal["strided"] = "strided"
+    stride: int = Field(default=64, ge=1)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (i - j) % self.stride == 0
+
+
+class Blocked(_Plain):
+    """Keys of the query's own block of ``size`` positions (the local pattern of Child et al. 2019, 1904.10509)."""
+
+    kind: Literal["blocked"] = "blocked"
+    size: int = Field(default=128, ge=1)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return i // self.size == j // self.size
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        first = i // self.size * self.size
+        return ((first, first + self.size - 1),)
+
+
+class Global(_Plain):
+    """The first ``count`` positions see all and are seen by all; alone or ``|`` a window (Beltagy et al. 2020)."""
+
+    kind: Literal["global"] = "global"
+    count: int = Field(default=1, ge=0)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j < self.count) | (i < self.count)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        last = torch.where(i < self.count, END, self.count - 1)
+        return ((torch.full_like(i, BEGIN), last),)
+
+
+class Random(_Plain):
+    """Each block of queries sees ``count`` random blocks of keys, drawn once for all (Zaheer et al. 2020, 2007.14062).
+
+    Blocks have ``size`` positions and are drawn among those of the first ``length`` positions.
+    """
+
+    kind: Literal["random"] = "random"
+    count: int = Field(default=3, ge=1)
+    size: int = Field(default=64, ge=1)
+    length: int = Field(default=4096, ge=1)
+    seed: int = 1
+
+    @cached_property
+    def chosen(self) -> Int[Tensor, "blocks count"]:
+        blocks = -(-self.length // self.size)
+        draws = torch.rand(blocks, blocks, generator=generator_for(self.seed, "random attention"))
+        return draws.argsort(dim=1)[:, : self.count]
+
+    def _blocks(self, i: Tensor) -> Tensor:
+        """The key blocks that queries at ``i`` see, (*i, count)."""
+        chosen = self.chosen.to(i.device)
+        return chosen[(i // self.size).clamp(0, len(chosen) - 1)]
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (self._blocks(i) == (j // self.size)[..., None]).any(-1)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        return tuple((first, first + self.size - 1) for first in (self._blocks(i) * self.size).unbind(-1))
 
 
 @dataclass(frozen=True, eq=False)
 class Lengths(Where):
-    """Keys that are real: the first ``lengths[r]`` of row r."""
+    """Keys that are real: positions below ``lengths[b]`` in row b (key padding)."""
 
-    lengths: Tensor
+    lengths: Int[Tensor, "batch"]
 
-    def keep(self, at: Tensor, keys_at: Tensor) -> Tensor:
-        return keys_at < self.lengths[:, None, None]
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return j < self.lengths[b]
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        shape = len(self.lengths), i.shape[1]
+        return ((torch.full(shape, BEGIN, device=i.device), (self.lengths[:, None] - 1).expand(shape)),)
+
+
+@dataclass(frozen=True, eq=False)
+class Documents(Where):
+    """Keys of the query's own document, for several documents packed in a row: ``ids[b, p]`` names that of position p.
+
+    A position with a negative id is padding: it sees nothing and nothing sees it.
+    """
+
+    ids: Int[Tensor, "batch positions"]
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        ids = self.ids[b, i]
+        return (ids == self.ids[b, j]) & (ids >= 0)
+
+    def spans(self, i: Tensor) -> tuple[Span, ...]:
+        rows = torch.arange(len(self.ids), device=i.device)[:, None]
+        first, last = self._ends
+        return ((first[rows, i], last[rows, i]),)
+
+    @cached_property
+    def _ends(self) -> Span:
+        """For each position, the first and the last position of its document."""
+        batch, positions = self.ids.shape
+        names, ids = self.ids.unique(return_inverse=True)
+        places = torch.arange(positions, device=ids.device).expand(batch, positions)
+        first = torch.full((batch, len(names)), END, device=ids.device).scatter_reduce(1, ids, places, "amin")
+        last = torch.full((batch, len(names)), BEGIN, device=ids.device).scatter_reduce(1, ids, places, "amax")
+        return first.gather(1, ids), last.gather(1, ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Where):
+    """Any pattern at all: ``mask[b, h, i, j]``, or with an axis of size 1 where all rows or heads are the same."""
+
+    mask: Bool[Tensor, "#batch #heads queries keys"]
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        rows, heads = self.mask.shape[:2]
+        if i.ndim == 4 and len(i) == len(j) == 1:  # whole rows of one tensor: ten times as fast as one by one
+            mask = self.mask if rows == 1 else self.mask.index_select(0, b.flatten())
+            mask = mask if heads == 1 else mask.index_select(1, h.flatten())
+            return mask.index_select(2, i.flatten()).index_select(3, j.flatten())
+        return self.mask[b if rows > 1 else torch.zeros_like(b), h if heads > 1 else torch.zeros_like(h), i, j]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph(Where):
+    """Nodes that look along the edges of a graph, ``edges[0]`` at ``edges[1]`` (Velickovic et al. 2018, 1710.10903)."""
+
+    edges: Int[Tensor, "2 edges"]
+    nodes: int
+
+    @cached_property
+    def table(self) -> Table:
+        mask = torch.zeros(1, 1, self.nodes, self.nodes, dtype=torch.bool, device=self.edges.device)
+        mask[0, 0, self.edges[0], self.edges[1]] = True
+        return Table(mask)
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return self.table.keep(b, h, i, j)
 
 
 @dataclass(frozen=True)
-class Both(Where):
-    """Keys that two patterns allow."""
+class All(Where):
+    """Keys that every one of some patterns allows."""
 
-    one: Where
-    other: Where
+    of: tuple[Where, ...]
 
-    def keep(self, at: Tensor, keys_at: Tensor) -> Tensor | None:
-        one, other = self.one.keep(at, keys_at), self.other.keep(at, keys_at)
-        return one & other if one is not None and other is not None else one if other is None else other
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return reduce(and_, (where.keep(b, h, i, j) for where in self.of))
+
+    def spans(self, i: Tensor) -> tuple[Span, ...] | None:
+        known = [spans for where in self.of if (spans := where.spans(i)) is not None]
+        return reduce(_intersections, known) if known else None
+
+
+@dataclass(frozen=True)
+class Some(Where):
+    """Keys that at least one of some patterns allows."""
+
+    of: tuple[Where, ...]
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return reduce(or_, (where.keep(b, h, i, j) for where in self.of))
+
+    def spans(self, i: Tensor) -> tuple[Span, ...] | None:
+        found = [where.spans(i) for where in self.of]
+        return None if None in found else tuple(span for spans in found if spans is not None for span in spans)
+
+
+@dataclass(frozen=True)
+class Not(Where):
+    """Keys that a pattern does not allow."""
+
+    of: Where
+
+    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return invert(self.of.keep(b, h, i, j))
+
+
+def _intersections(ones: tuple[Span, ...], others: tuple[Span, ...]) -> tuple[Span, ...]:
+    return tuple((torch.maximum(one[0], other[0]), torch.minimum(one[1], other[1])) for one in ones for other in others)
+
+
+class AllOf(Settings):
+    """Keys that every one of some patterns allows, as settings: ``{kind: all, of: [...]}``."""
+
+    kind: Literal["all"] = "all"
+    of: tuple["WherePart", ...] = Field(min_length=1)
+
+    def build(self) -> Where:
+        return reduce(and_, (part.build() for part in self.of))
+
+
+class AnyOf(Settings):
+    """Keys that at least one of some patterns allows, as settings: ``{kind: any, of: [...]}``."""
+
+    kind: Literal["any"] = "any"
+    of: tuple["WherePart", ...] = Field(min_length=1)
+
+    def build(self) -> Where:
+        return reduce(or_, (part.build() for part in self.of))
+
+
+WherePart = Annotated[
+    Full | Causal | Window | Prefix | Dilated | Strided | Blocked | Global | Random | AllOf | AnyOf,
+    Field(discriminator="kind"),
+]
+"""Patterns that settings can choose."""
+
+AllOf.model_rebuild()
+AnyOf.model_rebuild()

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regard import trees
-from regard.attention import AdditiveAttention, KeysValues, Lengths
+from regard.attention import AdditiveAttention, KeyValues, Lengths
 from regard.layers.dropout import Dropout
 from regard.layers.recurrence import CELLS, Bidirectional, CellState
 from regard.models.parts import Decoded, Size
@@ -52,7 +52,7 @@ class RecurrentDecoderPart(Settings):
 class RecurrentMemory(NamedTuple):
     """Keys of the additive score, the encoder states themselves, their lengths and the decoder's first state."""
 
-    source: KeysValues
+    source: KeyValues
     lengths: Int[Tensor, "batch"]
     first: Float[Tensor, "batch width"]
 

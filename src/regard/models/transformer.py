@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from regard.attention import Attention, Causal, KeysValues, Lengths, Rotation, Where, rotation, sinusoidal
+from regard.attention import Attention, Causal, KeyValues, Lengths, Rotation, Where, rotation, sinusoidal
 from regard.layers.dropout import Dropout
 from regard.layers.feedforward import FeedForward
 from regard.models.parts import Decoded, Size
@@ -52,7 +52,7 @@ class TransformerDecoderPart(TransformerPart):
 class TransformerMemory(NamedTuple):
     """Every layer's keys and values of the encoded source, and its lengths."""
 
-    layers: tuple[KeysValues, ...]
+    layers: tuple[KeyValues, ...]
     lengths: Int[Tensor, "batch"]
 
 
@@ -132,7 +132,7 @@ class DecoderLayer(nn.Module):
         steps: Padded,
         at: Int[Tensor, "rows time"],
         turn: Rotation | None,
-        memory: KeysValues,
+        memory: KeyValues,
         memory_lengths: Int[Tensor, "batch"],
         seen: Growing,
     ) -> tuple[Float[Tensor, "rows time width"], Growing]:
@@ -140,7 +140,7 @@ class DecoderLayer(nn.Module):
         normed = self.before_self.norm(inputs)
         queries, own = self.self_attention.project(normed, turn)
         seen = grow(seen, own, steps.lengths)
-        past = KeysValues(*(buffer.narrow(-2, 0, seen.used) for buffer in seen.buffers))
+        past = KeyValues(*(buffer.narrow(-2, 0, seen.used) for buffer in seen.buffers))
         inputs = inputs + self.before_self.dropout(self.self_attention(queries, past, Causal(), at))
         queries = self.cross_attention.ask(self.before_cross.norm(inputs))
         found = self.cross_attention(queries, memory, Lengths(memory_lengths))

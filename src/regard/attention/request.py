@@ -1,0 +1,139 @@
+"""One call of attention as every kernel sees it: the beams of a row folded into its queries, and cut into blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regard.attention.norms import Keep, Norm
+from regard.attention.scores import Lift, Places, Score
+from regard.attention.where import Full, Where
+
+Bias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""What is added to the score in row b and head h for a query at position i and a key at j; see `Where.keep`."""
+
+EVERYTHING = slice(None)
+
+
+class Block(NamedTuple):
+    """Some rows, some of their queries, and the keys these need: one slice, or several to be joined."""
+
+    rows: slice = EVERYTHING
+    queries: slice = EVERYTHING
+    keys: tuple[slice, ...] = (EVERYTHING,)
+
+
+WHOLE = Block()
+
+
+def joined(tensor: Tensor, slices: tuple[slice, ...], axis: int) -> Tensor:
+    """The slices of an axis side by side; a view when there is but one."""
+    index = (EVERYTHING,) * (axis % tensor.ndim)
+    parts = [tensor[*index, one] for one in slices]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What was asked for. ``heads`` is a multiple of ``kv_heads``: neighbouring query heads share keys and values."""
+
+    queries: Float[Tensor, "batch heads queries width"]
+    keys: Float[Tensor, "batch kv_heads keys features"]
+    values: Float[Tensor, "batch kv_heads keys values"]
+    score: Score
+    where: Where
+    norm: Norm
+    bias: Float[Tensor, "#batch #heads #queries keys"] | Bias | None
+    at: Int[Tensor, "#batch queries"]
+    keys_at: Int[Tensor, "#batch keys"]
+    counted: bool
+    """Whether queries are the last positions, in order, and keys all from 0 on: nobody said otherwise."""
+    dropout: float = 0.0
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share a head of keys and values."""
+        return self.queries.shape[1] // self.keys.shape[1]
+
+    @cached_property
+    def lift(self) -> Lift | None:
+        return self.score.lift(self.queries, self.keys)
+
+    @property
+    def bias_is_learned(self) -> bool:
+        bias = self.bias
+        tensors = bias.parameters() if isinstance(bias, torch.nn.Module) else [bias]
+        return torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in tensors)
+
+    def places(self, block: Block = WHOLE) -> Places:
+        return Places(*self._positions(block), self.keep(block))
+
+    def keep(self, block: Block = WHOLE) -> Keep:
+        """Which keys may be seen, four axes of which any may be 1; None: all."""
+        if isinstance(self.where, Full):
+            return None
+        kept = self.where.keep(*self._indices(block))
+        return kept[(None,) * (4 - kept.ndim)] if kept.ndim < 4 else kept
+
+    def scores(self, block: Block = WHOLE) -> Float[Tensor, "rows heads queries keys"]:
+        """By the lift, where there is one; with the bias, without the mask."""
+        lift = self.lift
+        if lift is None:
+            return self.specified(block)
+        queries = lift.queries[block.rows, :, block.queries] * lift.scale
+        scores = product(queries, joined(lift.keys[block.rows], block.keys, -2).mT)
+        if lift.row is not None:
+            scores = scores + lift.row[block.rows, :, block.queries, None]
+        return self.biased(scores, block)
+
+    def specified(self, block: Block = WHOLE) -> Float[Tensor, "rows heads queries keys"]:
+        """The scores by their specification; with the bias, without the mask."""
+        keys = joined(self.keys[block.rows], block.keys, -2)
+        keys = keys if self.groups == 1 else keys.repeat_interleave(self.groups, dim=1)
+        queries = self.queries[block.rows, :, block.queries]
+        return self.biased(self.score(queries, keys, self.places(block)), block)
+
+    def gained(self, weights: Tensor, block: Block = WHOLE) -> Tensor:
+        """The weights times the factor of scores that have one."""
+        if type(self.score).gain is Score.gain:
+            return weights
+        gain = self.score.gain(self.queries[block.rows, :, block.queries], self.places(block))
+        return weights if gain is None else weights * gain
+
+    def bias_of(self, block: Block = WHOLE) -> Tensor | None:
+        if self.bias is None:
+            return None
+        if not isinstance(self.bias, Tensor):
+            return self.bias(*self._indices(block))
+        rows, _, queries, _ = self.bias.shape
+        biased = self.bias[block.rows if rows > 1 else EVERYTHING, :, block.queries if queries > 1 else EVERYTHING]
+        return joined(biased, block.keys, -1)
+
+    def biased(self, scores: Tensor, block: Block = WHOLE) -> Tensor:
+        bias = self.bias_of(block)
+        return scores if bias is None else scores + bias
+
+    def _positions(self, block: Block) -> tuple[Tensor, Tensor]:
+        at, keys_at = self.at[:, block.queries], joined(self.keys_at, block.keys, -1)
+        return at[block.rows] if len(at) > 1 else at, keys_at[block.rows] if len(keys_at) > 1 else keys_at
+
+    def _indices(self, block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        at, keys_at = self._positions(block)
+        batch, heads = self.queries.shape[:2]
+        rows = torch.arange(batch, device=at.device)[block.rows, None, None, None]
+        return rows, torch.arange(heads, device=at.device)[:, None, None], at[:, None, :, None], keys_at[:, None, None]
+
+
+def product(
+    left: Float[Tensor, "batch heads queries inner"], right: Float[Tensor, "batch kv_heads inner outer"]
+) -> Float[Tensor, "batch heads queries outer"]:
+    """The matrix product of each head, heads that share a right side folded into its rows instead of copying it."""
+    kv_heads = right.shape[1]
+    if left.shape[1] == kv_heads:
+        return left @ right
+    folded = left.unflatten(1, (kv_heads, -1))
+    return (folded.flatten(2, 3) @ right).unflatten(2, folded.shape[2:4]).flatten(1, 2)
