@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from regard import trees
 from regard.attention import (
     Additive,
-    AdditiveAttention,
     Attention,
     Causal,
     Full,
@@ -24,8 +23,9 @@ from regard.attention import (
     rotation,
     sinusoidal,
 )
+from regard.attention.settings import SteppingPart
 
-KERNELS = importlib.import_module("regard.attention.kernels")
+KERNELS = importlib.import_module("regard.attention.kernels.explicit")
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -178,11 +178,12 @@ def test_torch_multihead_attention_agrees(kernel):
 
 
 def test_additive_attention_is_bahdanau():
-    module = AdditiveAttention(3, 4, 5).double()
-    state, memory = random(2, 1, 3), random(2, 6, 4)
-    weights = F.softmax(torch.tanh(module.query(state) + module.key(memory)) @ module.score.direction, dim=-1)
-    found = module(state, module.remember(memory), Full())
-    torch.testing.assert_close(found[:, 0], torch.einsum("bk,bkw->bw", weights, memory))
+    module = SteppingPart().build(4).double()
+    state, memory = random(2, 4), random(2, 6, 4)
+    scores = torch.tanh(module.query(state)[:, None] + module.key(memory)) @ module.score.direction
+    found, looked = module(state, module.remember(memory), Full(), torch.zeros(2, dtype=torch.long), ())
+    torch.testing.assert_close(found, torch.einsum("bk,bkw->bw", F.softmax(scores, dim=-1), memory))
+    assert looked == ()
 
 
 def test_dropout_is_on_the_weights_and_only_while_training():

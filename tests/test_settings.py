@@ -6,6 +6,7 @@ import pydantic
 import pytest
 from pydantic import Field
 
+from regard.attention.positions import Rotary
 from regard.decoding.search import Search
 from regard.errors import RegardError, SettingsError, StoppedError, did_you_mean
 from regard.models.model import ModelSettings
@@ -161,9 +162,9 @@ def test_both_sides_follow_the_kind():
 
 @pytest.mark.parametrize(("tokens", "width", "layers"), [(1_999_999, 128, 4), (2_000_000, 256, 4), (10**12, 512, 6)])
 def test_sizes(tokens, width, layers):
-    sized = ModelSettings.model_validate({"decoder": {"positions": "rotary"}}).sized_for(tokens)
+    sized = ModelSettings.model_validate({"decoder": {"positions": {"kind": "rotary"}}}).sized_for(tokens)
     assert (sized.width, sized.encoder.layers, sized.decoder.layers) == (width, layers, layers)
-    assert sized.decoder.positions == "rotary"
+    assert sized.decoder.positions == Rotary()
     assert ModelSettings.model_validate(sized.model_dump()) == sized
 
 

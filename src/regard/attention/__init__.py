@@ -1,7 +1,8 @@
 """The attention core: scores, patterns, norms, positions, and one `attend` for all of them."""
 
 from regard.attention.attend import Attended, attend
-from regard.attention.module import AdditiveAttention, Attention, KeyValues
+from regard.attention.keyvalues import KeyValues
+from regard.attention.module import Attention
 from regard.attention.norms import Hard, Norm, OffByOne, Relu, Scalable, Sigmoid, Sink, Softcap, Softmax, TopK
 from regard.attention.positions import rotation, sinusoidal
 from regard.attention.record import Maps, observe, record
@@ -26,7 +27,6 @@ from regard.attention.where import (
 
 __all__ = [
     "Additive",
-    "AdditiveAttention",
     "Attended",
     "Attention",
     "Blocked",

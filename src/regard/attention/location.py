@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,18 +30,22 @@ class _Local(nn.Module, Score):
         super().__init__()
         self.score, self.back = score, back
 
-    def centre(self, queries: Tensor, places: Places) -> Float[Tensor, "batch heads queries"]:
+    def centre(self, queries: Tensor, places: Places) -> Num[Tensor, "batch heads queries"]:
         raise NotImplementedError
 
     def keys(self, keys: Tensor) -> Tensor:
         return self.score.keys(keys)
 
-    def _offsets(self, queries: Tensor, places: Places) -> Float[Tensor, "batch heads queries keys"]:
+    def _offsets(self, queries: Tensor, places: Places) -> Num[Tensor, "batch heads queries keys"]:
         return places.keys_at[:, None, None, :] - self.centre(queries, places)[..., None]
 
     def forward(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         scores = self.score(queries, keys, places)
-        return scores.masked_fill(self._offsets(queries, places).abs() > self.back, -math.inf)
+        # the lowest finite number, not -inf: a window without keys must not end in NaN, and `gain` makes it 0
+        return scores.masked_fill(self._offsets(queries, places).abs() > self.back, torch.finfo(scores.dtype).min)
+
+    def gain(self, queries: Tensor, places: Places) -> Tensor:
+        return (self._offsets(queries, places).abs() <= self.back).to(queries.dtype)
 
 
 class LocalMonotonic(_Local):
@@ -66,10 +70,11 @@ class LocalPredictive(_Local):
         share = torch.sigmoid(self.outer(torch.tanh(self.inner(queries)))).squeeze(-1)
         if places.keep is None:
             return share * places.keys_at.shape[-1]
-        return share * places.keep.expand(*queries.shape[:-1], -1).sum(-1)
+        return share * places.keep.expand(*queries.shape[:-1], places.keys_at.shape[-1]).sum(-1)
 
     def gain(self, queries: Tensor, places: Places) -> Tensor:
-        return torch.exp(-self._offsets(queries, places).square() / (2 * (self.back / 2) ** 2))
+        offsets = self._offsets(queries, places)
+        return torch.exp(offsets.square() / (-2 * (self.back / 2) ** 2)) * (offsets.abs() <= self.back)
 
 
 class StatefulScore(Score):

@@ -186,7 +186,7 @@ class Hard(_Plain):
         soft = softmax(scores, keep)
         best = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
         best = best if keep is None else best * keep
-        return best + soft - soft.detach()
+        return best + (soft - soft.detach())
 
 
 class Exponential(_Plain):
@@ -196,3 +196,17 @@ class Exponential(_Plain):
 
     def __call__(self, scores: Tensor, keep: Keep) -> Tensor:
         return torch.exp(mask(scores, keep))
+
+
+class TalkingHeads(nn.Module, Norm):
+    """Scores mixed between heads before another norm and weights after it (Shazeer et al. 2020, arXiv 2003.02436)."""
+
+    def __init__(self, norm: Norm, heads: int):
+        super().__init__()
+        self.norm = norm
+        self.before = nn.Parameter(torch.eye(heads))
+        self.after = nn.Parameter(torch.eye(heads))
+
+    def forward(self, scores: Tensor, keep: Keep) -> Tensor:
+        weights = self.norm(torch.einsum("bhqk,hg->bgqk", scores, self.before), keep)
+        return mask(torch.einsum("bhqk,hg->bgqk", weights, self.after), keep, 0.0)

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from regard.attention.request import Bias
 from regard.attention.rotary import Pairing, Plain, Rotation, SchedulePart, geometric
-from regard.attention.rotary import rotate as rotate
 from regard.errors import InputError, SettingsError
 from regard.settings import Settings
 

@@ -1,15 +1,11 @@
 """Scores that know how far a key is from its query."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from regard.attention.positions import sinusoidal
 from regard.attention.scores import Places, Score
-from regard.settings import Settings
 
 
 class Shaw(nn.Module, Score):
@@ -60,22 +56,3 @@ def _looked_up(
 ) -> Float[Tensor, "batch heads queries keys"]:
     """For each query and key, one entry of what the query says of all entries."""
     return table.gather(-1, entries[:, None].expand(*table.shape[:-1], -1))
-
-
-class ShawPart(Settings):
-    """`Shaw`, as settings."""
-
-    kind: Literal["shaw"] = "shaw"
-    reach: int = Field(default=16, ge=1)
-
-    def build(self, width: int, heads: int) -> Score:
-        return Shaw(width, self.reach)
-
-
-class TransformerXLPart(Settings):
-    """`TransformerXL`, as settings."""
-
-    kind: Literal["transformer_xl"] = "transformer_xl"
-
-    def build(self, width: int, heads: int) -> Score:
-        return TransformerXL(width, heads)

@@ -84,8 +84,11 @@ class Request:
         lift = self.lift
         if lift is None:
             return self.specified(block)
-        queries = lift.queries[block.rows, :, block.queries] * lift.scale
-        scores = product(queries, joined(lift.keys[block.rows], block.keys, -2).mT)
+        queries, keys = lift.queries[block.rows, :, block.queries], joined(lift.keys[block.rows], block.keys, -2)
+        if keys.shape[2] < keys.shape[3]:  # the scale goes where there are fewer numbers
+            scores = product(queries, keys.mT).mul_(lift.scale)
+        else:
+            scores = product(queries * lift.scale, keys.mT)
         if lift.row is not None:
             scores = scores + lift.row[block.rows, :, block.queries, None]
         return self.biased(scores, block)

@@ -3,7 +3,7 @@
 A score that *lifts* is a dot product of changed queries and changed keys, and every fast kernel takes it.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -224,9 +224,3 @@ class ConcatPart(Settings):
 
     def build(self, width: int, heads: int) -> Score:
         return Concat(width, heads)
-
-
-ScorePart = Annotated[
-    Dot | ScaledDot | Distance | GeneralPart | CosinePart | AdditivePart | ConcatPart, Field(discriminator="kind")
-]
-"""Scores that settings can choose anywhere; those that keep a state are for models that step."""

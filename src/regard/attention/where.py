@@ -10,12 +10,13 @@ from functools import cached_property, reduce
 from operator import and_, invert, or_
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from pydantic import Field
 from torch import Tensor
 
-from regard.randomness import generator_for
+from regard.randomness import shuffled
 from regard.settings import Settings
 
 BEGIN, END = -(1 << 40), 1 << 40
@@ -38,6 +39,11 @@ class Where:
 
     def spans(self, i: Int[Tensor, "#batch queries"]) -> tuple[Span, ...] | None:
         """Intervals that hold every key that queries at ``i`` may see, and perhaps others; None when all may be."""
+        return None
+
+    @property
+    def reach(self) -> int | None:
+        """How far behind itself a query looks at most; None: there is no limit."""
         return None
 
     def __and__(self, other: "Where") -> "Where":
@@ -91,6 +97,10 @@ class Window(_Plain):
     def spans(self, i: Tensor) -> tuple[Span, ...]:
         return ((i - self.back, i + self.ahead),)
 
+    @property
+    def reach(self) -> int:
+        return self.back
+
 
 class Prefix(_Plain):
     """A prefix of ``length`` positions that all may see, and what is at or before the query (UniLM, Raffel et al.)."""
@@ -106,18 +116,22 @@ class Prefix(_Plain):
 
 
 class Dilated(_Plain):
-    """A window with gaps: keys at most ``reach`` steps of ``gap`` positions away (Beltagy et al. 2020, 2004.05150)."""
+    """A window with gaps: keys at most ``steps`` steps of ``gap`` positions away (Beltagy et al. 2020, 2004.05150)."""
 
     kind: Literal["dilated"] = "dilated"
     gap: int = Field(default=2, ge=1)
-    reach: int = Field(default=64, ge=0)
+    steps: int = Field(default=64, ge=0)
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         distance = (i - j).abs()
-        return (distance % self.gap == 0) & (distance <= self.reach * self.gap)
+        return (distance % self.gap == 0) & (distance <= self.reach)
 
     def spans(self, i: Tensor) -> tuple[Span, ...]:
-        return ((i - self.reach * self.gap, i + self.reach * self.gap),)
+        return ((i - self.reach, i + self.reach),)
+
+    @property
+    def reach(self) -> int:
+        return self.steps * self.gap
 
 
 class Strided(_Plain):
@@ -142,6 +156,10 @@ class Blocked(_Plain):
     def spans(self, i: Tensor) -> tuple[Span, ...]:
         first = i // self.size * self.size
         return ((first, first + self.size - 1),)
+
+    @property
+    def reach(self) -> int:
+        return self.size - 1
 
 
 class Global(_Plain):
@@ -171,14 +189,16 @@ class Random(_Plain):
     seed: int = 1
 
     @cached_property
-    def chosen(self) -> Int[Tensor, "blocks count"]:
+    def chosen(self) -> tuple[tuple[int, ...], ...]:
+        """The key blocks that each block of queries sees; plain numbers, by which settings can be compared."""
         blocks = -(-self.length // self.size)
-        draws = torch.rand(blocks, blocks, generator=generator_for(self.seed, "random attention"))
-        return draws.argsort(dim=1)[:, : self.count]
+        some = np.arange(min(self.count, blocks))
+        draws = (shuffled(some, blocks, self.seed, "random attention", block) for block in range(blocks))
+        return tuple(tuple(draw.tolist()) for draw in draws)
 
     def _blocks(self, i: Tensor) -> Tensor:
         """The key blocks that queries at ``i`` see, (*i, count)."""
-        chosen = self.chosen.to(i.device)
+        chosen = torch.tensor(self.chosen, device=i.device)
         return chosen[(i // self.size).clamp(0, len(chosen) - 1)]
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -276,6 +296,10 @@ class All(Where):
         known = [spans for where in self.of if (spans := where.spans(i)) is not None]
         return reduce(_intersections, known) if known else None
 
+    @property
+    def reach(self) -> int | None:
+        return min((where.reach for where in self.of if where.reach is not None), default=None)
+
 
 @dataclass(frozen=True)
 class Some(Where):
@@ -289,6 +313,11 @@ class Some(Where):
     def spans(self, i: Tensor) -> tuple[Span, ...] | None:
         found = [where.spans(i) for where in self.of]
         return None if None in found else tuple(span for spans in found if spans is not None for span in spans)
+
+    @property
+    def reach(self) -> int | None:
+        known = [where.reach for where in self.of if where.reach is not None]
+        return max(known) if len(known) == len(self.of) else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regard import trees
-from regard.attention import AdditiveAttention, KeyValues, Lengths
+from regard.attention import KeyValues, Lengths
+from regard.attention.settings import SteppingPart
+from regard.attention.stepping import Looked, unless_padding
 from regard.layers.dropout import Dropout
 from regard.layers.recurrence import CELLS, Bidirectional, CellState
 from regard.models.parts import Decoded, Size
@@ -34,10 +36,11 @@ class RecurrentEncoderPart(Settings):
 
 
 class RecurrentDecoderPart(Settings):
-    """A decoder of one cell with additive attention; widths come from the model."""
+    """A decoder of one cell with attention, additive unless said otherwise; widths come from the model."""
 
     kind: Literal["rnn"] = "rnn"
     cell: Literal["gru", "lstm"] = "gru"
+    attention: SteppingPart = SteppingPart()
 
     def build(self, width: int, dropout: float) -> "BahdanauDecoder":
         return BahdanauDecoder(self, width, dropout)
@@ -46,7 +49,7 @@ class RecurrentDecoderPart(Settings):
         return self
 
     def describe(self) -> str:
-        return f"{self.cell.upper()} with additive attention"
+        return f"{self.cell.upper()} with {self.attention.score.kind.replace('_', ' ')} attention"
 
 
 class RecurrentMemory(NamedTuple):
@@ -55,6 +58,14 @@ class RecurrentMemory(NamedTuple):
     source: KeyValues
     lengths: Int[Tensor, "batch"]
     first: Float[Tensor, "batch width"]
+
+
+class RecurrentState(NamedTuple):
+    """The cell's, what attention keeps, and how many steps each row took."""
+
+    cell: CellState
+    looked: Looked
+    lengths: Int[Tensor, "rows"]
 
 
 class RecurrentEncoder(nn.Module):
@@ -82,7 +93,8 @@ class BahdanauDecoder(nn.Module):
         self.cell = CELLS[part.cell](width)
         self.input = nn.Linear(width, self.cell.gates * width)
         self.context = nn.Linear(width, self.cell.gates * width, bias=False)
-        self.cross_attention = AdditiveAttention(width, width, width)
+        self.where = part.attention.where.build()
+        self.cross_attention = part.attention.build(width)
         self.first = nn.Linear(width, width)
         self.readout = nn.Linear(3 * width, width)
         self.dropout = Dropout(dropout)
@@ -94,20 +106,26 @@ class BahdanauDecoder(nn.Module):
             self.cross_attention.remember(encoded.values), encoded.lengths, torch.tanh(self.first(mean))
         )
 
-    def start(self, memory: RecurrentMemory, rows: int, room: int) -> CellState:
+    def start(self, memory: RecurrentMemory, rows: int, room: int) -> RecurrentState:
         first: Tensor = trees.repeat(memory.first, rows // len(memory.first))
-        return (first, *(torch.zeros_like(first) for _ in range(self.cell.states - 1)))
+        cell = (first, *(torch.zeros_like(first) for _ in range(self.cell.states - 1)))
+        return RecurrentState(cell, self.cross_attention.start(memory.source, rows), memory.lengths.new_zeros(rows))
 
-    def advance(self, embedded: Padded, memory: RecurrentMemory, state: CellState) -> tuple[Decoded, CellState]:
+    def advance(
+        self, embedded: Padded, memory: RecurrentMemory, state: RecurrentState
+    ) -> tuple[Decoded, RecurrentState]:
         inputs = self.dropout(embedded.values)
-        gates, real, where = self.input(inputs), embedded.mask, Lengths(memory.lengths)
+        gates, real, where = self.input(inputs), embedded.mask, Lengths(memory.lengths) & self.where
+        cell, looked, lengths = state
         states, contexts = [], []
         for step in range(inputs.shape[1]):
-            context = self.cross_attention(state[0][:, None], memory.source, where)[:, 0]
-            stepped = self.cell(gates[:, step] + self.context(context), state)
-            kept = real[:, step, None]
-            state = tuple(torch.where(kept, new, old) for new, old in zip(stepped, state, strict=True))
-            states.append(state[0])
+            context, looking = self.cross_attention(cell[0], memory.source, where, lengths + step, looked)
+            stepped = self.cell(gates[:, step] + self.context(context), cell)
+            kept = real[:, step]
+            cell = tuple(torch.where(kept[:, None], new, old) for new, old in zip(stepped, cell, strict=True))
+            looked = unless_padding(kept, looking, looked)
+            states.append(cell[0])
             contexts.append(context)
         features = torch.cat([torch.stack(states, 1), torch.stack(contexts, 1), inputs], dim=-1)
-        return Decoded(self.dropout(torch.tanh(self.readout(features)))), state
+        decoded = Decoded(self.dropout(torch.tanh(self.readout(features))))
+        return decoded, RecurrentState(cell, looked, lengths + embedded.lengths)

@@ -8,13 +8,18 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from regard.attention import Attention, Causal, KeyValues, Lengths, Rotation, Where, rotation, sinusoidal
+from regard.attention import Causal, Lengths, Where
+from regard.attention.keyvalues import Cache, extend, start
+from regard.attention.positions import PositionPart, Sinusoidal
+from regard.attention.request import Bias
+from regard.attention.rotary import Rotation
+from regard.attention.settings import AttentionPart
 from regard.layers.dropout import Dropout
 from regard.layers.feedforward import FeedForward
 from regard.models.parts import Decoded, Size
 from regard.padded import Padded
 from regard.settings import Settings
-from regard.trees import Growing, grow
+from regard.trees import Nest
 
 
 class TransformerPart(Settings):
@@ -25,7 +30,8 @@ class TransformerPart(Settings):
     heads: int = Field(default=4, ge=1)
     feedforward: int = Field(default=1024, ge=1, le=65536)
     attention_dropout: float = Field(default=0.1, ge=0, lt=1)
-    positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    positions: PositionPart = Sinusoidal()
+    attention: AttentionPart = AttentionPart()
 
     def sized(self, size: Size) -> "TransformerPart":
         changes = {"layers": size.layers, "heads": size.heads, "feedforward": size.feedforward}
@@ -43,36 +49,46 @@ class TransformerEncoderPart(TransformerPart):
 
 
 class TransformerDecoderPart(TransformerPart):
-    """A decoder."""
+    """A decoder; ``attention`` is to its own steps."""
+
+    cross_attention: AttentionPart = AttentionPart()
 
     def build(self, width: int, dropout: float) -> "TransformerDecoder":
         return TransformerDecoder(self, width, dropout)
 
 
 class TransformerMemory(NamedTuple):
-    """Every layer's keys and values of the encoded source, and its lengths."""
+    """What every layer keeps of the encoded source, keys and values mostly, and its lengths."""
 
-    layers: tuple[KeyValues, ...]
+    layers: tuple[Nest, ...]
     lengths: Int[Tensor, "batch"]
 
 
-TransformerState = tuple[Growing, ...]
-"""Every layer's keys and values of the steps so far."""
+TransformerState = tuple[Cache, ...]
+"""What every layer keeps of the steps so far."""
+
+
+class Order(NamedTuple):
+    """Where the steps of a call stand, and what that does to queries, keys and scores."""
+
+    at: Int[Tensor, "#rows time"]
+    turn: Rotation | None
+    bias: Bias | None
 
 
 class Positions(nn.Module):
-    """How steps get their order: added to the input, or turned into queries and keys."""
+    """How steps get their order: in the input, in queries and keys, or in the scores."""
 
-    def __init__(self, part: TransformerPart, width: int):
+    def __init__(self, part: TransformerPart, width: int, turned: int):
         super().__init__()
-        self.kind, self.width, self.head_width = part.positions, width, width // part.heads
+        self.position, self.heads, self.turned = part.positions.build(width, part.heads), part.heads, turned
 
     def forward(
         self, inputs: Float[Tensor, "rows time width"], at: Int[Tensor, "#rows time"]
-    ) -> tuple[Float[Tensor, "rows time width"], Rotation | None]:
-        if self.kind == "rotary":
-            return inputs, rotation(at, self.head_width)
-        return inputs + sinusoidal(at, self.width).to(inputs.dtype), None
+    ) -> tuple[Float[Tensor, "rows time width"], Order]:
+        position = self.position
+        order = Order(at, position.on_qk(at, self.turned), position.on_score(self.heads))
+        return position.on_input(inputs, at), order
 
 
 class Residual(nn.Module):
@@ -87,14 +103,13 @@ class Residual(nn.Module):
 class EncoderLayer(nn.Module):
     def __init__(self, part: TransformerPart, width: int, dropout: float):
         super().__init__()
-        self.self_attention = Attention(width, part.heads, part.attention_dropout)
+        self.self_attention = part.attention.build(width, part.heads, part.attention_dropout)
         self.feedforward = FeedForward(width, part.feedforward, dropout)
         self.before_self, self.before_feedforward = Residual(width, dropout), Residual(width, dropout)
 
-    def forward(self, inputs: Tensor, where: Where, at: Tensor, turn: Rotation | None) -> Tensor:
-        normed = self.before_self.norm(inputs)
-        queries, own = self.self_attention.project(normed, turn)
-        inputs = inputs + self.before_self.dropout(self.self_attention(queries, own, where, at))
+    def forward(self, inputs: Tensor, where: Where, order: Order) -> Tensor:
+        queries, own = self.self_attention.project(self.before_self.norm(inputs), order.turn)
+        inputs = inputs + self.before_self.dropout(self.self_attention(queries, own, where, bias=order.bias))
         return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs)))
 
 
@@ -103,60 +118,58 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, part: TransformerPart, width: int, dropout: float):
         super().__init__()
-        self.positions = Positions(part, width)
+        self.where = part.attention.where.build()
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(part, width, dropout) for _ in range(part.layers))
+        self.positions = Positions(part, width, cast(EncoderLayer, self.layers[0]).self_attention.turned)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, embedded: Padded) -> Padded:
         at = torch.arange(embedded.values.shape[1], device=embedded.values.device)[None]
-        features, turn = self.positions(embedded.values, at)
+        features, order = self.positions(embedded.values, at)
         features = self.dropout(features)
-        where = Lengths(embedded.lengths)
+        where = Lengths(embedded.lengths) & self.where
         for layer in self.layers:
-            features = layer(features, where, at, turn)
+            features = layer(features, where, order)
         return Padded(self.norm(features), embedded.lengths)
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, part: TransformerPart, width: int, dropout: float):
+    def __init__(self, part: TransformerDecoderPart, width: int, dropout: float):
         super().__init__()
-        self.self_attention = Attention(width, part.heads, part.attention_dropout)
-        self.cross_attention = Attention(width, part.heads, part.attention_dropout)
+        self.self_attention = part.attention.build(width, part.heads, part.attention_dropout)
+        self.cross_attention = part.cross_attention.build(width, part.heads, part.attention_dropout)
         self.feedforward = FeedForward(width, part.feedforward, dropout)
         self.before_self, self.before_cross = Residual(width, dropout), Residual(width, dropout)
         self.before_feedforward = Residual(width, dropout)
 
     def forward(
-        self,
-        steps: Padded,
-        at: Int[Tensor, "rows time"],
-        turn: Rotation | None,
-        memory: KeyValues,
-        memory_lengths: Int[Tensor, "batch"],
-        seen: Growing,
-    ) -> tuple[Float[Tensor, "rows time width"], Growing]:
-        inputs = steps.values
-        normed = self.before_self.norm(inputs)
-        queries, own = self.self_attention.project(normed, turn)
-        seen = grow(seen, own, steps.lengths)
-        past = KeyValues(*(buffer.narrow(-2, 0, seen.used) for buffer in seen.buffers))
-        inputs = inputs + self.before_self.dropout(self.self_attention(queries, past, Causal(), at))
+        self, steps: Padded, order: Order, where: tuple[Where, Where], memory: Nest, past: Cache
+    ) -> tuple[Float[Tensor, "rows time width"], Cache]:
+        """Over some steps, which may look at their own past and at the memory ``where`` says."""
+        inputs, (own_where, cross_where) = steps.values, where
+        queries, own = self.self_attention.project(self.before_self.norm(inputs), order.turn)
+        begins = past.buffers[0].shape[-2] == 0  # positions from 0 on need no saying, and have faster kernels
+        past, seen = extend(past, own, steps.lengths)
+        found = self.self_attention(
+            queries, type(own)(*seen.buffers), own_where, None if begins else order.at, seen.at, order.bias
+        )
+        inputs = inputs + self.before_self.dropout(found)
         queries = self.cross_attention.ask(self.before_cross.norm(inputs))
-        found = self.cross_attention(queries, memory, Lengths(memory_lengths))
-        inputs = inputs + self.before_cross.dropout(found)
-        return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs))), seen
+        inputs = inputs + self.before_cross.dropout(self.cross_attention(queries, memory, cross_where))
+        return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs))), past
 
 
 class TransformerDecoder(nn.Module):
     """Causal self-attention over the target so far and cross-attention over the source."""
 
-    def __init__(self, part: TransformerPart, width: int, dropout: float):
+    def __init__(self, part: TransformerDecoderPart, width: int, dropout: float):
         super().__init__()
-        self.heads, self.head_width = part.heads, width // part.heads
-        self.positions = Positions(part, width)
+        self.width = width
+        self.where, self.cross_where = Causal() & part.attention.where.build(), part.cross_attention.where.build()
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(DecoderLayer(part, width, dropout) for _ in range(part.layers))
+        self.positions = Positions(part, width, next(self._layers()).self_attention.turned)
         self.norm = nn.LayerNorm(width)
 
     def remember(self, encoded: Padded) -> TransformerMemory:
@@ -168,28 +181,21 @@ class TransformerDecoder(nn.Module):
         return cast(Iterator[DecoderLayer], iter(self.layers))
 
     def start(self, memory: TransformerMemory, rows: int, room: int) -> TransformerState:
-        keys = memory.layers[0].keys
         lengths = memory.lengths.new_zeros(rows)
-        return tuple(
-            Growing(
-                (
-                    keys.new_zeros(rows, self.heads, room, self.head_width),
-                    keys.new_zeros(rows, self.heads, room, self.head_width),
-                ),
-                lengths,
-            )
-            for _ in self.layers
-        )
+        nothing = self.norm.weight.new_zeros(rows, 0, self.width)
+        empty = (layer.self_attention.remember(nothing) for layer in self._layers())
+        return tuple(start(buffers, lengths, room, self.where.reach) for buffers in empty)
 
     def advance(
         self, embedded: Padded, memory: TransformerMemory, state: TransformerState
     ) -> tuple[Decoded, TransformerState]:
         values, lengths = embedded
         at = state[0].lengths[:, None] + torch.arange(values.shape[1], device=values.device)
-        features, turn = self.positions(values, at)
+        features, order = self.positions(values, at)
         features = self.dropout(features)
+        where = self.where, Lengths(memory.lengths) & self.cross_where
         grown = []
-        for layer, layer_memory, seen in zip(self.layers, memory.layers, state, strict=True):
-            features, seen = layer(Padded(features, lengths), at, turn, layer_memory, memory.lengths, seen)
-            grown.append(seen)
+        for layer, layer_memory, past in zip(self.layers, memory.layers, state, strict=True):
+            features, past = layer(Padded(features, lengths), order, where, layer_memory, past)
+            grown.append(past)
         return Decoded(self.norm(features)), tuple(grown)

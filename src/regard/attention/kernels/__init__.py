@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regard.attention.kernels import cuda, planning, softmax
-from regard.attention.kernels.explicit import SHORT, explicit, rows, specification
+from regard.attention.kernels.explicit import explicit, is_short, rows, specification
 from regard.attention.request import Request
 from regard.errors import AttentionError, did_you_mean
 
@@ -50,14 +50,13 @@ def chosen(request: Request, name: str) -> tuple[Kernel, str]:
 
 
 def _best(request: Request) -> tuple[str, str]:
-    queries, keys = request.queries.shape[2], request.keys.shape[2]
     if torch.compiler.is_compiling():
         if no_sdpa := cuda.unfit_sdpa(request):
             return "explicit", f"compiled, and not sdpa: {no_sdpa}"
         return "sdpa", "compiled"
     if request.queries.is_cuda:
         return _best_on_cuda(request)
-    if queries == 1 or queries * keys <= SHORT:
+    if is_short(request):
         return "explicit", "short rows"
     if no_softmax := softmax.unfit(request):
         return "rows", no_softmax

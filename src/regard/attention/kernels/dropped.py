@@ -30,7 +30,7 @@ class Dropped(NamedTuple):
         """Output and lse of block ``number``."""
         scores, weights = _weights(queries, keys, mask, scale)
         lse = scores.amax(-1) - weights.amax(-1).log()  # of any key z - log w is the lse; of the best it is exact
-        return product(weights.mul_(self._kept(number, weights)), values), lse
+        return product(weights.mul_(self.kept(number, weights)), values), lse
 
     def backward(
         self,
@@ -46,15 +46,15 @@ class Dropped(NamedTuple):
         """Gradients of the queries, keys and values from those of output and lse."""
         grad, grad_lse = grads
         _, weights = _weights(queries, keys, mask, scale)
-        kept = self._kept(number, weights)
-        grad_values = _summed(weights * kept, grad, keys.shape[1])
+        kept = self.kept(number, weights)
+        grad_values = summed(weights * kept, grad, keys.shape[1])
         common = (grad * out).sum(-1, keepdim=True)
         if grad_lse is not None:
             common = common - grad_lse[..., None].to(common.dtype)
         grad_scores = product(grad, values.mT).mul_(kept).sub_(common).mul_(weights).mul_(scale)
-        return product(grad_scores, keys), _summed(grad_scores, queries, keys.shape[1]), grad_values
+        return product(grad_scores, keys), summed(grad_scores, queries, keys.shape[1]), grad_values
 
-    def _kept(self, number: int, weights: Tensor) -> Tensor:
+    def kept(self, number: int, weights: Tensor) -> Tensor:
         begin = (self.start + number * GOLDEN * 2**40) & (2**64 - 1)  # no two blocks of a call share a draw
         return kept(weights, self.share, begin - 2**64 if begin >= 2**63 else begin)
 
@@ -68,7 +68,7 @@ def _weights(queries: Tensor, keys: Tensor, mask: Tensor | None, scale: float) -
     return scores, torch.softmax(scores, -1).nan_to_num_(0.0)
 
 
-def _summed(left: Tensor, right: Tensor, kv_heads: int) -> Tensor:
+def summed(left: Tensor, right: Tensor, kv_heads: int) -> Tensor:
     """leftᵀ . right, summed over the query heads that share a head of keys."""
     folded = (part.unflatten(1, (kv_heads, -1)).flatten(2, 3) for part in (left, right))
     left, right = folded

@@ -7,11 +7,19 @@ from torch.utils.checkpoint import checkpoint
 from regard.attention.request import WHOLE, Block, Request, joined, product
 from regard.randomness import drop
 
-SHORT = 128 * 128
-"""Queries x keys up to which the explicit product beats the fused kernel on a CPU (bf16, 4 heads: 3x at length 16)."""
+SHORT, SHORT_HALF = 96 * 96, 512 * 512
+"""Queries x keys up to which the explicit product beats the fused kernel on a CPU, in full and in half precision.
 
-CACHED = 1 << 18
-"""Numbers that a block of rows may hold at once: what stays in a core's cache."""
+Forward and backward in bf16 it is 7 to 15 times as fast at length 16 and 2.5 times at 512; see BENCHMARKS.md.
+"""
+
+CACHED = 1 << 20
+"""Numbers that a block of rows may hold at once: what stays in the cache."""
+
+
+def is_short(request: Request) -> bool:
+    queries, keys = request.queries.shape[2], request.keys.shape[2]
+    return queries == 1 or queries * keys <= (SHORT_HALF if request.queries.dtype.itemsize < 4 else SHORT)
 
 
 def specification(request: Request) -> Tensor:
