@@ -90,15 +90,6 @@ def test_attend_is_its_formula(scoring, seen, kernel):
     assert attended.why.split(":")[0] in (("explicit",) if kernel == "explicit" else long)
 
 
-def test_identity_queries_and_keys():
-    """softmax(Q K^T / sqrt(3)) V with Q = K = I: each step sees itself with weight a and the two others with b."""
-    a, b = (math.exp(score) / (math.exp(3**-0.5) + 2) for score in (3**-0.5, 0))
-    eye, values = torch.eye(3)[None, None], torch.tensor([[3.0, 2, 1], [2, 1, 0], [1, 0, 0]])
-    expected = [[3 * a + 3 * b, 2 * a + b, a], [2 * a + 4 * b, a + 2 * b, b], [a + 5 * b, 3 * b, b]]
-    torch.testing.assert_close(attend(eye, eye, values[None, None]).out[0, 0], torch.tensor(expected))
-    assert expected[0] == pytest.approx([2.2066, 1.2066, 0.4711], abs=1e-4)
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_rows_that_may_look_at_nothing(kernel, dropout):
     inputs = [random(2, 2, 3, 4).requires_grad_() for _ in range(3)]

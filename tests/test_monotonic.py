@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 
 from regard.attention.monotonic import Chunkwise, Monotonic
 from regard.attention.norms import StatefulNorm
-from regard.attention.settings import SteppingNormPart
+from regard.attention.parts import SteppingNormPart
 
 SHAPE = BATCH, HEADS, QUERIES, KEYS = 2, 2, 3, 7
 

@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 
 from regard.attention import norms
 from regard.attention.norms import Norm
-from regard.attention.settings import NormPart
+from regard.attention.parts import NormPart
 from regard.attention.sparse import Entmax, LearnedEntmax, Sparsemax, entmax
 
 Row = list[float]

@@ -21,7 +21,7 @@ from regard.attention.scores import (
     ScaledDot,
     Score,
 )
-from regard.attention.settings import ScorePart
+from regard.attention.parts import ScorePart
 
 BATCH, QUERIES, KEYS, WIDTH = 2, 3, 5, 4
 

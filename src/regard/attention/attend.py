@@ -76,12 +76,14 @@ def attend(
         norm,
         _folded_bias(bias, beams, length),
         _folded_positions(at, beams, length, keys),
-        torch.arange(keys.shape[2], device=keys.device)[None] if keys_at is None else keys_at.view(-1, keys.shape[2]),
+        torch.arange(keys.shape[2], device=keys.device)[None] if keys_at is None else torch.atleast_2d(keys_at),
         beams == 1 and at is None and keys_at is None,
         dropout,
     )
     folded = (*request.queries.shape[:3], keys.shape[2])
     if needed(request):
+        if kernel != "auto":
+            raise AttentionError(f"kernel '{kernel}' cannot do this: a state passes from one query to the next")
         out, weights, kept = steps(request, state, beams)
         looked = Weights(lambda some: weights[:, :, some], folded, beams)
         return Attended(unfold(out, beams), looked, lambda: None, kept, "steps: each looks at the one before")
@@ -106,7 +108,7 @@ def _lse(request: Request, beams: int) -> Tensor | None:
 def _folded_positions(at: Tensor | None, beams: int, length: int, keys: Tensor) -> Int[Tensor, "#batch folded"]:
     if at is None:
         at = torch.arange(keys.shape[2] - length, keys.shape[2], device=keys.device)
-    at = at.view(-1, length)
+    at = torch.atleast_2d(at)
     if beams == 1:
         return at
     return at.repeat(1, beams) if len(at) == 1 else at.unflatten(0, (-1, beams)).flatten(1, 2)

@@ -1,8 +1,7 @@
 """One call of attention as every kernel sees it: the beams of a row folded into its queries, and cut into blocks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,11 +11,15 @@ from torch import Tensor
 from regard.attention.norms import Keep, Norm
 from regard.attention.scores import Lift, Places, Score
 from regard.attention.where import Full, Where
+from regard.errors import AttentionError
 
 Bias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """What is added to the score in row b and head h for a query at position i and a key at j; see `Where.keep`."""
 
 EVERYTHING = slice(None)
+
+CACHED = 1 << 20
+"""Numbers that the blocks hold which make their weights: what stays in the cache, and pays for its calls."""
 
 
 class Block(NamedTuple):
@@ -37,7 +40,7 @@ def joined(tensor: Tensor, slices: tuple[slice, ...], axis: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Request:
     """What was asked for. ``heads`` is a multiple of ``kv_heads``: neighbouring query heads share keys and values."""
 
@@ -53,15 +56,18 @@ class Request:
     counted: bool
     """Whether queries are the last positions, in order, and keys all from 0 on: nobody said otherwise."""
     dropout: float = 0.0
+    lift: Lift | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lift = self.score.lift(self.queries, self.keys)
+        if self.lift is not None and self.lift.queries.shape[-1] != self.lift.keys.shape[-1]:
+            shapes = f"queries of shape {tuple(self.queries.shape)} and keys of shape {tuple(self.keys.shape)}"
+            raise AttentionError(shapes, hint=f"{type(self.score).__name__} compares vectors of one width")
 
     @property
     def groups(self) -> int:
         """Query heads that share a head of keys and values."""
         return self.queries.shape[1] // self.keys.shape[1]
-
-    @cached_property
-    def lift(self) -> Lift | None:
-        return self.score.lift(self.queries, self.keys)
 
     @property
     def bias_is_learned(self) -> bool:

@@ -66,7 +66,7 @@ class Weights:
     def _each(self, function: Callable[[Tensor], Of]) -> list[Of]:
         batch, heads, queries, keys = self._folded
         step = max(1, AT_ONCE // max(1, batch * heads * keys))
-        return [function(self._of_queries(slice(first, first + step))) for first in range(0, queries, step)]
+        return [function(self._of_queries(slice(first, first + step))) for first in range(0, max(1, queries), step)]
 
     def _joined(self, blocks: Sequence[Tensor]) -> Tensor:
         return unfold(torch.cat(tuple(blocks), 2), self._beams)
@@ -79,4 +79,6 @@ def fold(tensor: Shaped[Tensor, "rows heads queries *_"], beams: int) -> Shaped[
 
 def unfold(tensor: Shaped[Tensor, "batch heads folded *_"], beams: int) -> Shaped[Tensor, "rows heads queries *_"]:
     """The opposite of `fold`."""
-    return tensor if beams == 1 else tensor.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)
+    if beams == 1:
+        return tensor
+    return tensor.unflatten(2, (beams, tensor.shape[2] // beams)).transpose(1, 2).flatten(0, 1)

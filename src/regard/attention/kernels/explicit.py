@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from regard.attention.request import WHOLE, Block, Request, joined, product
+from regard.attention.request import CACHED, WHOLE, Block, Request, joined, product
 from regard.randomness import drop
 
 SHORT, SHORT_HALF = 96 * 96, 512 * 512
@@ -12,9 +12,6 @@ SHORT, SHORT_HALF = 96 * 96, 512 * 512
 
 Forward and backward in bf16 it is 7 to 15 times as fast at length 16 and 2.5 times at 512; see BENCHMARKS.md.
 """
-
-CACHED = 1 << 20
-"""Numbers that a block of rows may hold at once: what stays in the cache."""
 
 
 def is_short(request: Request) -> bool:
@@ -32,7 +29,10 @@ def specification(request: Request) -> Tensor:
 
 def weights_of(request: Request, block: Block = WHOLE) -> Tensor:
     """The weights of a block, before dropout."""
-    return request.gained(request.norm(request.scores(block), request.keep(block)), block)
+    scores = request.scores(block)
+    if not scores.shape[-1]:  # several norms look for the best key
+        return scores
+    return request.gained(request.norm(scores, request.keep(block)), block)
 
 
 def explicit(request: Request) -> Tensor:
@@ -44,7 +44,7 @@ def rows(request: Request) -> Tensor:
     """The same in blocks of rows that stay in the cache; backward they are computed once more instead of kept."""
     queries = request.queries.shape[2]
     step = max(1, CACHED // max(1, _row_size(request)))
-    blocks = [Block(queries=slice(first, first + step)) for first in range(0, queries, step)]
+    blocks = [Block(queries=slice(first, first + step)) for first in range(0, max(1, queries), step)]
     if not torch.is_grad_enabled():
         return torch.cat([_block(request, block) for block in blocks], dim=2)
     again = [checkpoint(_block, request, block, use_reentrant=False) for block in blocks]

@@ -7,14 +7,11 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from regard.attention.request import Block, Request
+from regard.attention.request import CACHED, Block, Request
 from regard.attention.where import BEGIN, END
 
 QUERIES = 128
 """Queries of a block, which share their slices of keys."""
-
-CACHED = 1 << 18
-"""Weights of a block with dropout, which exist all at once: what stays in a core's cache."""
 
 Bounds = list[list[list[int]]]
 """For each row, or for all rows alike, for each block of queries: a bound of each interval of keys."""

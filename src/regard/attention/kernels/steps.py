@@ -26,7 +26,9 @@ def steps(request: Request, state: Kept | None, beams: int) -> tuple[Tensor, Ten
     length = request.queries.shape[2] // beams
     for step in range(length):
         of_beams = slice(step, None, length)
-        bias = request.bias[:, :, of_beams] if isinstance(request.bias, Tensor) else request.bias
+        bias = request.bias
+        if isinstance(bias, Tensor) and bias.shape[2] > 1:
+            bias = bias[:, :, of_beams]
         one = replace(request, queries=request.queries[:, :, of_beams], at=request.at[:, of_beams], bias=bias)
         looked, kept = _step(one, *kept)
         outs.append(product(drop(looked, request.dropout), request.values))
@@ -41,8 +43,9 @@ def _step(request: Request, of_score: Tensor | None, of_norm: Tensor | None) -> 
     if not isinstance(score, StatefulScore):
         weights, of_norm = _normalised(request, request.scores(), of_norm)
         return weights, (None, of_norm)
-    before = score.begin(request.queries, request.keys) if of_score is None else of_score
-    scores, carried = score.step(request.queries, request.keys, request.places(), before)
+    keys = request.keys if request.groups == 1 else request.keys.repeat_interleave(request.groups, dim=1)
+    before = score.begin(request.queries, keys) if of_score is None else of_score
+    scores, carried = score.step(request.queries, keys, request.places(), before)
     weights, of_norm = _normalised(request, request.biased(scores), of_norm)
     return weights, (score.after(carried, weights), of_norm)
 
