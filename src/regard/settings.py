@@ -111,8 +111,9 @@ def override(settings: SettingsType, assignments: list[str]) -> SettingsType:
         if not equals:
             raise SettingsError("no value given", where=f"--set {assignment}", hint=f"write --set {path}=VALUE")
         _assign(data, path, parse_yaml(value, f"--set {path}"))
-        parse(type(settings), data, f"--set {path}")
-    return parse(type(settings), data, "--set")
+        settings = parse(type(settings), data, f"--set {path}")
+        data = settings.model_dump(mode="json")  # with the defaults of a new kind, for what is set next
+    return settings
 
 
 def is_set(settings: Settings, assignment: str) -> bool:

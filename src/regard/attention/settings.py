@@ -97,9 +97,8 @@ class SteppingPart(Settings):
     @model_validator(mode="after")
     def _mixture_is_exponential(self) -> "SteppingPart":
         if isinstance(self.score, MixturePart) != isinstance(self.norm, Exponential):
-            raise ValueError(
-                "a mixture score and the exponential norm need each other: its score is log of the weights"
-            )
+            both = "{score: {kind: mixture}, norm: {kind: exponential}}"
+            raise ValueError(f"a mixture score goes with its own norm and that with no other: set both at once, {both}")
         return self
 
     def build(self, width: int) -> SteppingAttention:

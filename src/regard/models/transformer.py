@@ -82,6 +82,7 @@ class Positions(nn.Module):
     def __init__(self, part: TransformerPart, width: int, turned: int):
         super().__init__()
         self.position, self.heads, self.turned = part.positions.build(width, part.heads), part.heads, turned
+        self.position.on_qk(torch.zeros(1, 1, dtype=torch.long), turned)  # what cannot be turned is refused now
 
     def forward(
         self, inputs: Float[Tensor, "rows time width"], at: Int[Tensor, "#rows time"]
