@@ -1,7 +1,7 @@
 """The attention core: scores, patterns, norms, positions and layouts, and one `attend` for all of them."""
 
 from regard.attention.approximate import EncoderMixerPart, Linformer, Nystrom
-from regard.attention.attend import Attended, attend
+from regard.attention.attend import Attended, attend, merged
 from regard.attention.forgetting import DeltaRule, GatedDeltaRule, GatedLinear, MixerPart, Retention
 from regard.attention.keyvalues import KeyValues
 from regard.attention.layouts import DifferentialAttention, LatentAttention
@@ -128,6 +128,7 @@ __all__ = [
     "Where",
     "Window",
     "attend",
+    "merged",
     "observe",
     "record",
     "rotate",

@@ -1,7 +1,7 @@
 """Attention: out = norm(score(q, k) + bias, where) . v, by the fastest kernel that fits, and why by that one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -94,6 +94,27 @@ def attend(
         return Attended(unfold(found, beams), looked, lambda: _lse(request, beams), None, why)
     out, lse = found
     return Attended(unfold(norm.finish(out, lse), beams), looked, lambda: unfold(lse, beams), None, why)
+
+
+def merged(
+    parts: Sequence[Attended],
+) -> tuple[Float[Tensor, "rows heads queries values"], Float[Tensor, "rows heads queries"]]:
+    """Output and lse of one softmax over the keys of several calls with the same queries, such as a shared prefix's.
+
+    out = sum_p exp(lse_p - lse) out_p (the merge of Milakov and Gimelshein 2018, arXiv 1805.02867).
+
+    Raises:
+        AttentionError: a part has no lse: its norm is no softmax.
+    """
+    sums = [part.lse for part in parts]
+    if any(one is None for one in sums):
+        raise AttentionError("a part without lse cannot be merged", hint="merge calls whose norm is a softmax")
+    known = torch.stack([one for one in sums if one is not None])
+    floor = known.clamp(min=torch.finfo(known.dtype).min)  # -inf - -inf would be NaN
+    lse = floor.logsumexp(0)
+    shares = torch.exp(floor - lse)[..., None].to(parts[0].out.dtype)
+    out = (torch.stack([part.out for part in parts]) * shares).sum(0)
+    return out, lse.masked_fill((known == -math.inf).all(0), -math.inf)
 
 
 def _lse(request: Request, beams: int) -> Tensor | None:
