@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check check-long bench bench-training clean
+.PHONY: help demo test check check-long bench bench-training bench-attention clean
 
 help:
 	@echo "make demo        train on dates in many languages and see what the model looks at (about a minute)"
@@ -13,6 +13,7 @@ help:
 	@echo "make check-long  the tests that take minutes"
 	@echo "make bench       speed of both model families, training and decoding"
 	@echo "make bench-training DATA=DIR  training speed beside other packages, on Multi30k"
+	@echo "make bench-attention  speed and memory of attention beside other packages (about 20 minutes)"
 	@echo "make clean       remove .venv, caches and runs/demo"
 
 demo: .venv/regard
@@ -35,6 +36,11 @@ bench: .venv/tools
 bench-training: .venv/tools
 	$(INSTALL) --editable '.[bench]'
 	$(BIN)/python benchmarks/training.py --data $(DATA)
+
+# without the level, the profiler that counts memory logs every start and stop
+bench-attention: .venv/tools
+	$(INSTALL) --editable '.[bench]'
+	KINETO_LOG_LEVEL=99 $(BIN)/python benchmarks/attention.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs/demo

@@ -25,7 +25,7 @@ from regard.attention import (
 )
 from regard.attention.settings import SteppingPart
 
-KERNELS = importlib.import_module("regard.attention.kernels.explicit")
+KERNELS = importlib.import_module("regard.attention.kernels")
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -39,7 +39,8 @@ def _seed():
 
 @pytest.fixture(params=["explicit", "fused"])
 def kernel(request, monkeypatch) -> str:
-    monkeypatch.setattr(KERNELS, "SHORT", {"explicit": 1 << 40, "fused": 0}[request.param])
+    for limit in ("SHORT", "SHORT_ROWS"):
+        monkeypatch.setattr(KERNELS, limit, {"explicit": 1 << 40, "fused": 0}[request.param])
     return request.param
 
 

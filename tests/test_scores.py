@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from regard.attention.location import LocalMonotonic, LocalPredictive, Location, LocationSensitive, Mixture
+from regard.attention.parts import ScorePart
 from regard.attention.relative import Shaw, TransformerXL
 from regard.attention.scores import (
     Additive,
@@ -21,7 +22,6 @@ from regard.attention.scores import (
     ScaledDot,
     Score,
 )
-from regard.attention.parts import ScorePart
 
 BATCH, QUERIES, KEYS, WIDTH = 2, 3, 5, 4
 

@@ -41,8 +41,9 @@ class _Local(nn.Module, Score):
 
     def forward(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         scores = self.score(queries, keys, places)
-        # the lowest finite number, not -inf: a window without keys must not end in NaN, and `gain` makes it 0
-        return scores.masked_fill(self._offsets(queries, places).abs() > self.back, torch.finfo(scores.dtype).min)
+        # finite, so that a window without keys does not end in NaN, and above what keys that may not be seen get
+        lowest = torch.finfo(scores.dtype).min / 2
+        return scores.masked_fill(self._offsets(queries, places).abs() > self.back, lowest)
 
     def gain(self, queries: Tensor, places: Places) -> Tensor:
         return (self._offsets(queries, places).abs() <= self.back).to(queries.dtype)

@@ -7,17 +7,6 @@ from torch.utils.checkpoint import checkpoint
 from regard.attention.request import CACHED, WHOLE, Block, Request, joined, product
 from regard.randomness import drop
 
-SHORT, SHORT_HALF = 96 * 96, 512 * 512
-"""Queries x keys up to which the explicit product beats the fused kernel on a CPU, in full and in half precision.
-
-Forward and backward in bf16 it is 7 to 15 times as fast at length 16 and 2.5 times at 512; see BENCHMARKS.md.
-"""
-
-
-def is_short(request: Request) -> bool:
-    queries, keys = request.queries.shape[2], request.keys.shape[2]
-    return queries == 1 or queries * keys <= (SHORT_HALF if request.queries.dtype.itemsize < 4 else SHORT)
-
 
 def specification(request: Request) -> Tensor:
     """norm(score(q, k) + bias, where) . v, word for word."""

@@ -49,6 +49,8 @@ def _run(request: Request, blocks: list[Block], causal: bool) -> tuple[Tensor, T
     width = max(lift.queries.shape[-1], values.shape[-1])  # the kernel wants one width of all three
     padded = (F.pad(one, (0, width - one.shape[-1])) if one.shape[-1] < width else one
               for one in (lift.queries, lift.keys, values))  # fmt: skip
+    if request.dropout:  # plain products, which would copy the same keys for every block
+        padded = (one.contiguous() for one in padded)
     plan = Plan(
         blocks,
         (lambda block: None) if causal else (lambda block: mask(request, block)),
