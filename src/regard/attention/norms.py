@@ -64,7 +64,7 @@ def softmax(scores: Tensor, keep: Keep) -> Tensor:
     if keep is None:
         return F.softmax(scores, dim=-1)
     # the lowest finite number, not -inf: a row without keys must become 0, not NaN
-    weights = F.softmax(mask(scores, keep, torch.finfo(scores.dtype).min), dim=-1)
+    weights = F.softmax(scores.masked_fill(~keep, torch.finfo(scores.dtype).min), dim=-1)
     if not torch.compiler.is_compiling() and bool(keep.any(-1).all()):
         return weights
     return weights * keep

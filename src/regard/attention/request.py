@@ -35,6 +35,8 @@ WHOLE = Block()
 
 def joined(tensor: Tensor, slices: tuple[slice, ...], axis: int) -> Tensor:
     """The slices of an axis side by side; a view when there is but one."""
+    if slices is WHOLE.keys:
+        return tensor
     index = (EVERYTHING,) * (axis % tensor.ndim)
     parts = [tensor[*index, one] for one in slices]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
@@ -90,27 +92,26 @@ class Request:
         lift = self.lift
         if lift is None:
             return self.specified(block)
-        queries, keys = lift.queries[block.rows, :, block.queries], joined(lift.keys[block.rows], block.keys, -2)
+        queries, keys = of_queries(lift.queries, block), of_keys(lift.keys, block)
         if keys.shape[2] < keys.shape[3]:  # the scale goes where there are fewer numbers
             scores = product(queries, keys.mT).mul_(lift.scale)
         else:
             scores = product(queries * lift.scale, keys.mT)
         if lift.row is not None:
-            scores = scores + lift.row[block.rows, :, block.queries, None]
+            scores = scores + of_queries(lift.row, block)[..., None]
         return self.biased(scores, block)
 
     def specified(self, block: Block = WHOLE) -> Float[Tensor, "rows heads queries keys"]:
         """The scores by their specification; with the bias, without the mask."""
-        keys = joined(self.keys[block.rows], block.keys, -2)
+        keys = of_keys(self.keys, block)
         keys = keys if self.groups == 1 else keys.repeat_interleave(self.groups, dim=1)
-        queries = self.queries[block.rows, :, block.queries]
-        return self.biased(self.score(queries, keys, self.places(block)), block)
+        return self.biased(self.score(of_queries(self.queries, block), keys, self.places(block)), block)
 
     def gained(self, weights: Tensor, block: Block = WHOLE) -> Tensor:
         """The weights times the factor of scores that have one."""
         if type(self.score).gain is Score.gain:
             return weights
-        gain = self.score.gain(self.queries[block.rows, :, block.queries], self.places(block))
+        gain = self.score.gain(of_queries(self.queries, block), self.places(block))
         return weights if gain is None else weights * gain
 
     def bias_of(self, block: Block = WHOLE) -> Tensor | None:
@@ -127,14 +128,26 @@ class Request:
         return scores if bias is None else scores + bias
 
     def _positions(self, block: Block) -> tuple[Tensor, Tensor]:
+        if block is WHOLE:
+            return self.at, self.keys_at
         at, keys_at = self.at[:, block.queries], joined(self.keys_at, block.keys, -1)
         return at[block.rows] if len(at) > 1 else at, keys_at[block.rows] if len(keys_at) > 1 else keys_at
 
     def _indices(self, block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         at, keys_at = self._positions(block)
         batch, heads = self.queries.shape[:2]
-        rows = torch.arange(batch, device=at.device)[block.rows, None, None, None]
-        return rows, torch.arange(heads, device=at.device)[:, None, None], at[:, None, :, None], keys_at[:, None, None]
+        rows = torch.arange(batch, device=at.device)[block.rows].view(-1, 1, 1, 1)
+        return rows, torch.arange(heads, device=at.device).view(-1, 1, 1), at[:, None, :, None], keys_at[:, None, None]
+
+
+def of_queries(tensor: Float[Tensor, "batch heads queries *_"], block: Block) -> Float[Tensor, "rows heads some *_"]:
+    """The part of a block's queries; calls on the whole are frequent and short, so that even a view costs."""
+    return tensor if block is WHOLE else tensor[block.rows, :, block.queries]
+
+
+def of_keys(tensor: Float[Tensor, "batch heads keys width"], block: Block) -> Float[Tensor, "rows heads some width"]:
+    """The part of a block's keys."""
+    return tensor if block is WHOLE else joined(tensor[block.rows], block.keys, -2)
 
 
 def product(

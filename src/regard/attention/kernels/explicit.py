@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from regard.attention.request import CACHED, WHOLE, Block, Request, joined, product
+from regard.attention.request import CACHED, WHOLE, Block, Request, of_keys, product
 from regard.randomness import drop
 
 
@@ -48,4 +48,4 @@ def _row_size(request: Request) -> int:
 
 def _block(request: Request, block: Block) -> Tensor:
     weights = drop(weights_of(request, block), request.dropout)
-    return product(weights, joined(request.values[block.rows], block.keys, -2))
+    return product(weights, of_keys(request.values, block))
