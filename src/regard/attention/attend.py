@@ -93,7 +93,9 @@ def attend(
     if isinstance(found, Tensor):
         return Attended(unfold(found, beams), looked, lambda: _lse(request, beams), None, why)
     out, lse = found
-    return Attended(unfold(norm.finish(out, lse), beams), looked, lambda: unfold(lse, beams), None, why)
+    return Attended(
+        unfold(norm.finish(out, lse), beams), looked, lambda: unfold(lse, beams) if norm.fused else None, None, why
+    )
 
 
 def merged(

@@ -127,6 +127,9 @@ class Softcap(_Plain):
     def __call__(self, scores: Tensor, keep: Keep) -> Tensor:
         return softmax(self.cap * torch.tanh(scores / self.cap), keep)
 
+    def finish(self, out: Tensor, lse: Tensor) -> Tensor:
+        return out  # of a kernel that capped the scores itself
+
 
 class Scalable(nn.Module, Norm):
     """Softmax of s log(n) z for n keys in view, s learned for each head, begun at 0.43 (Nakanishi 2025, 2501.19399)."""

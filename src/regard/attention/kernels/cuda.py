@@ -13,8 +13,6 @@ from regard.attention.request import Request
 
 
 def unfit_sdpa(request: Request) -> str | None:
-    if request.lift is not None and request.lift.row is not None and not isinstance(request.norm, Softmax):
-        return "it returns no lse"
     if not isinstance(request.norm, Softmax):
         return f"{type(request.norm).__name__} needs the lse, which it does not return"
     return softmax.unfit(request)
