@@ -9,21 +9,8 @@ from torch import Tensor
 
 from attention_members import HEADS, SPAN, Member, Places
 from regard.attention.positions import Alibi, T5Bias
-from regard.attention.where import (
-    Blocked,
-    Causal,
-    Dilated,
-    Documents,
-    Full,
-    Global,
-    Graph,
-    Lengths,
-    Prefix,
-    Random,
-    Strided,
-    Table,
-    Window,
-)
+from regard.attention.tables import Documents, Graph, Lengths, Table
+from regard.attention.where import Blocked, Causal, Dilated, Full, Global, Prefix, Random, Strided, Window
 
 BATCH, QUERIES, KEYS, VALUES = 2, 5, 9, 3
 

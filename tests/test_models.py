@@ -48,6 +48,7 @@ LOOKING = [  # settings of a Transformer's encoder and decoder, by the field the
         "attention": {"where": WINDOW, "norm": of("entmax"), "layout": of("grouped", kv_heads=1)},
     },
     {"positions": of("none"), "attention": {"score": of("transformer_xl"), "norm": of("sink"), "where": BLOCKS}},
+    {"positions": of("none"), "attention": {"score": of("transformer_xl"), "where": WINDOW}},
     {"positions": of("t5_bias"), "attention": {"score": of("cosine"), "norm": of("talking_heads")}},
     {"positions": of("sum", of=[of("rotary"), of("alibi")]), "attention": {"layout": of("latent", rank=5, turned=2)}},
     {"positions": of("learned"), "attention": {"layout": of("differential"), "where": of("dilated", steps=2)}},
@@ -99,7 +100,7 @@ COMBINATIONS = [
         for attention in (
             {"score": of("concat")},
             {"layout": of("latent", rank=5, turned=2)},
-            {"norm": of("top_k", k=2)},
+            {"norm": of("top_k", k=2), "where": of("window", back=1, ahead=1)},
         )
     ),
     *(pytest.param((of("rnn"), stepping(attention)), id=title(attention)) for attention in STEPPING),

@@ -10,23 +10,9 @@ from hypothesis import strategies
 from pydantic import TypeAdapter
 from torch.nn.attention.flex_attention import create_mask
 
-from regard.attention.where import (
-    Blocked,
-    Causal,
-    Dilated,
-    Documents,
-    Full,
-    Global,
-    Graph,
-    Lengths,
-    Prefix,
-    Random,
-    Strided,
-    Table,
-    Where,
-    WherePart,
-    Window,
-)
+from regard.attention.parts import WherePart
+from regard.attention.tables import Documents, Graph, Lengths, Table
+from regard.attention.where import Blocked, Causal, Dilated, Full, Global, Prefix, Random, Strided, Where, Window
 
 BATCH, HEADS, POSITIONS = 3, 2, 14
 

@@ -32,20 +32,17 @@ from regard.attention.scores import Additive, Concat, Cosine, Distance, Dot, Gen
 from regard.attention.settings import AttentionPart, SteppingPart
 from regard.attention.sparse import Entmax, LearnedEntmax, Sparsemax
 from regard.attention.stepping import SteppingAttention
+from regard.attention.tables import Documents, Graph, Lengths, Table
 from regard.attention.weights import Weights
 from regard.attention.where import (
     Blocked,
     Causal,
     Dilated,
-    Documents,
     Full,
     Global,
-    Graph,
-    Lengths,
     Prefix,
     Random,
     Strided,
-    Table,
     Where,
     Window,
 )

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.attention import kernels
-from regard.attention.kernels.explicit import weights_of
+from regard.attention.kernels.explicit import row_blocks, weights_of
 from regard.attention.kernels.steps import Kept, needed, steps
 from regard.attention.norms import Norm, Softmax
-from regard.attention.request import Bias, Block, Request
+from regard.attention.request import Bias, Block, Pattern, Request
 from regard.attention.scores import ScaledDot, Score
 from regard.attention.weights import Weights, fold, unfold
 from regard.attention.where import Full, Where
@@ -29,10 +29,19 @@ class Attended:
     * ``why``, the kernel that ran and the reason
     """
 
-    __slots__ = ("_lse", "out", "state", "weights", "why")
+    __slots__ = ("_lse", "mergeable", "out", "state", "weights", "why")
 
-    def __init__(self, out: Tensor, weights: Weights, lse: Callable[[], Tensor | None], state: Kept | None, why: str):
-        self.out, self.weights, self.state, self.why, self._lse = out, weights, state, why, lse
+    def __init__(
+        self,
+        out: Tensor,
+        weights: Weights,
+        lse: Callable[[], Tensor | None],
+        state: Kept | None,
+        why: str,
+        mergeable: bool = False,
+    ):
+        self.out, self.weights, self.state, self.why = out, weights, state, why
+        self._lse, self.mergeable = lse, mergeable
 
     @property
     def lse(self) -> Float[Tensor, "rows heads queries"] | None:
@@ -66,36 +75,50 @@ def attend(
         AttentionError: arguments do not fit each other, or ``kernel`` (one of `kernels.KERNELS`) cannot do this.
     """
     _check(queries, keys, values, bias, at, keys_at)
-    beams, length = queries.shape[0] // keys.shape[0], queries.shape[2]
-    request = Request(
-        fold(queries, beams),
-        keys,
-        values,
-        score,
-        where,
-        norm,
-        _folded_bias(bias, beams, length),
-        _folded_positions(at, beams, length, keys),
-        torch.arange(keys.shape[2], device=keys.device)[None] if keys_at is None else torch.atleast_2d(keys_at),
-        beams == 1 and at is None and keys_at is None,
-        dropout,
+    beams, batch = queries.shape[0] // keys.shape[0], keys.shape[0]
+    if not torch.compiler.is_compiling() and any(rows != batch for rows in where.rows):
+        raise AttentionError(f"a pattern for {where.rows} rows", hint=f"wanted: one for the keys' {batch} rows")
+    if not 0 <= dropout < 1:
+        raise AttentionError(f"dropout {dropout}", hint="wanted: a share of at least 0 and below 1")
+    pattern = Pattern(
+        where=where,
+        bias=_folded_bias(bias, beams, queries.shape[2]),
+        at=_folded_positions(at, beams, queries.shape[2], keys),
+        keys_at=_positions(keys_at, keys.shape[2], keys),
+        counted=beams == 1 and at is None and keys_at is None,
+        batch=batch,
+        heads=queries.shape[1],
     )
-    folded = (*request.queries.shape[:3], keys.shape[2])
-    if needed(request):
-        if kernel != "auto":
-            raise AttentionError(f"kernel '{kernel}' cannot do this: a state passes from one query to the next")
-        out, weights, kept = steps(request, state, beams)
-        looked = Weights(lambda some: weights[:, :, some], folded, beams)
-        return Attended(unfold(out, beams), looked, lambda: None, kept, "steps: each looks at the one before")
+    request = Request(fold(queries, beams), keys, values, score, norm, pattern, dropout)
+    return _stepped(request, state, beams, kernel) if needed(request) else _at_once(request, beams, kernel)
+
+
+def _at_once(request: Request, beams: int, kernel: str) -> Attended:
     chosen, why = kernels.chosen(request, kernel)
     found = chosen.run(request)
-    looked = Weights(lambda some: weights_of(request, Block(queries=some)), folded, beams)
+    weights = Weights(lambda some: weights_of(request, Block(queries=some)), _folded(request), beams)
+    norm = request.norm
     if isinstance(found, Tensor):
-        return Attended(unfold(found, beams), looked, lambda: _lse(request, beams), None, why)
-    out, lse = found
+        lse = (lambda: unfold(_lse(request), beams)) if norm.fused else (lambda: None)
+        return Attended(unfold(found, beams), weights, lse, None, why, isinstance(norm, Softmax))
+    out, sums = found
+    of_rows = unfold(sums, beams) if norm.fused else None
     return Attended(
-        unfold(norm.finish(out, lse), beams), looked, lambda: unfold(lse, beams) if norm.fused else None, None, why
+        unfold(norm.finish(out, sums), beams), weights, lambda: of_rows, None, why, isinstance(norm, Softmax)
     )
+
+
+def _stepped(request: Request, state: Kept | None, beams: int, kernel: str) -> Attended:
+    if kernel != "auto":
+        raise AttentionError(f"kernel '{kernel}' cannot do this: a state passes from one query to the next")
+    out, weights, kept = steps(request, state, beams)
+    looked = Weights(lambda some: weights[:, :, some], _folded(request), beams)
+    return Attended(unfold(out, beams), looked, lambda: None, kept, "steps: each looks at the one before")
+
+
+def _folded(request: Request) -> tuple[int, int, int, int]:
+    batch, heads, queries, _ = request.queries.shape
+    return batch, heads, queries, request.keys.shape[2]
 
 
 def merged(
@@ -106,12 +129,11 @@ def merged(
     out = sum_p exp(lse_p - lse) out_p (the merge of Milakov and Gimelshein 2018, arXiv 1805.02867).
 
     Raises:
-        AttentionError: a part has no lse: its norm is no softmax.
+        AttentionError: the norm of a part is no plain softmax, of which alone the output follows from the parts'.
     """
-    sums = [part.lse for part in parts]
-    if any(one is None for one in sums):
-        raise AttentionError("a part without lse cannot be merged", hint="merge calls whose norm is a softmax")
-    known = torch.stack([one for one in sums if one is not None])
+    if not all(part.mergeable for part in parts):
+        raise AttentionError("only the parts of a plain softmax can be merged", hint="call attend with norm=Softmax()")
+    known = torch.stack([part.lse for part in parts if part.lse is not None])
     floor = known.clamp(min=torch.finfo(known.dtype).min)  # -inf - -inf would be NaN
     lse = floor.logsumexp(0)
     shares = torch.exp(floor - lse)[..., None].to(parts[0].out.dtype)
@@ -119,19 +141,25 @@ def merged(
     return out, lse.masked_fill((known == -math.inf).all(0), -math.inf)
 
 
-def _lse(request: Request, beams: int) -> Tensor | None:
-    """For kernels that do not have it at hand."""
-    if not request.norm.fused:
-        return None
-    scores, keep = request.scores(), request.keep()
-    masked = scores if keep is None else scores.masked_fill(~keep, -math.inf)
-    return unfold(masked.logsumexp(-1), beams)
+def _lse(request: Request) -> Tensor:
+    """For kernels that do not have it at hand; in blocks of rows."""
+
+    def of(block: Block) -> Tensor:
+        scores, keep = request.scores(block), request.pattern.keep(block)
+        return (scores if keep is None else scores.masked_fill(~keep, -math.inf)).logsumexp(-1)
+
+    return torch.cat([of(block) for block in row_blocks(request)], dim=2)
+
+
+def _positions(given: Tensor | None, count: int, keys: Tensor) -> Int[Tensor, "#rows count"]:
+    """Those given, or of the last ``count`` of the keys."""
+    if given is None:
+        return torch.arange(keys.shape[2] - count, keys.shape[2], device=keys.device)[None]
+    return torch.atleast_2d(given).long()
 
 
 def _folded_positions(at: Tensor | None, beams: int, length: int, keys: Tensor) -> Int[Tensor, "#batch folded"]:
-    if at is None:
-        at = torch.arange(keys.shape[2] - length, keys.shape[2], device=keys.device)
-    at = torch.atleast_2d(at)
+    at = _positions(at, length, keys)
     if beams == 1:
         return at
     return at.repeat(1, beams) if len(at) == 1 else at.unflatten(0, (-1, beams)).flatten(1, 2)
@@ -156,14 +184,20 @@ def _check(
     if not batch or not kv_heads or rows % batch or heads % kv_heads:
         raise _unfit("queries", queries, f"a multiple of the keys' {batch} rows and {kv_heads} heads")
     if isinstance(bias, Tensor) and not _broadcasts(bias, (rows, heads, length, count)):
-        raise _unfit("bias", bias, f"axes of 1 or of {(rows, heads, length, count)}")
+        raise _unfit("bias", bias, f"axes of 1 or of {(rows, heads, length, count)}, with all {count} keys")
+    if isinstance(bias, Tensor) and not bias.is_floating_point():
+        raise AttentionError(
+            f"bias of type {bias.dtype}", hint="it is added to scores; a mask is a pattern: where=Table(mask)"
+        )
     for name, places, shape in (("at", at, (rows, length)), ("keys_at", keys_at, (batch, count))):
         if places is not None and tuple(places.shape) not in (shape, (1, shape[1]), (shape[1],)):
             raise _unfit(name, places, f"one position for each of {shape[1]}, for all rows or for each of {shape[0]}")
 
 
 def _broadcasts(tensor: Tensor, shape: tuple[int, ...]) -> bool:
-    return tensor.ndim == len(shape) and all(size in (1, full) for size, full in zip(tensor.shape, shape, strict=True))
+    if tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
+        return False
+    return all(size in (1, full) for size, full in zip(tensor.shape, shape, strict=True))
 
 
 def _unfit(name: str, tensor: Tensor, wanted: str) -> AttentionError:

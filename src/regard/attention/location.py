@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.attention.scores import Additive, Places, Score
+from regard.errors import InputError, SettingsError
+
+LEAST_DEVIATION = 1e-3
+"""Of a component of a mixture, in positions: below, its density would overflow."""
 
 
 class Location(nn.Module, Score):
@@ -19,6 +23,9 @@ class Location(nn.Module, Score):
 
     def forward(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         everywhere = self.weight(queries)
+        if places.keys_at.shape[-1] > everywhere.shape[-1]:
+            known = f"{places.keys_at.shape[-1]} keys, but a location score for {everywhere.shape[-1]} positions"
+            raise InputError(known, hint="raise the score's positions, or choose another score")
         at = places.keys_at[:, None, None, :].expand(*everywhere.shape[:-1], -1)
         return everywhere.gather(-1, at)
 
@@ -106,6 +113,8 @@ class LocationSensitive(nn.Module, StatefulScore):
 
     def __init__(self, width: int, heads: int = 1, filters: int = 32, kernel: int = 31, cumulative: bool = False):
         super().__init__()
+        if kernel % 2 == 0:
+            raise SettingsError(f"a location filter over {kernel} keys has no middle", hint="choose an odd kernel")
         self.additive = Additive(width, heads)
         self.filters = nn.Conv1d(1, filters, kernel, padding=kernel // 2, bias=False)
         self.location = nn.Linear(filters, width, bias=False)
@@ -145,7 +154,7 @@ class Mixture(nn.Module, StatefulScore):
         squares = (places.keys_at[:, None, None, :, None] - means[..., None, :]).square()
         if self.original:
             return (share[..., None, :] - width.exp()[..., None, :] * squares).logsumexp(-1), means
-        deviation = F.softplus(width)
+        deviation = F.softplus(width).clamp(min=LEAST_DEVIATION)
         log_share = F.log_softmax(share, -1) - torch.log(deviation * math.sqrt(2 * math.pi))
         return (log_share[..., None, :] - squares / (2 * deviation.square()[..., None, :])).logsumexp(-1), means
 

@@ -1,5 +1,7 @@
-"""Scores and norms as settings; those that are plain numbers are their own."""
+"""Scores, norms and patterns as settings; those that are plain numbers are their own."""
 
+from functools import reduce
+from operator import and_, or_
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -34,6 +36,18 @@ from regard.attention.scores import (
     Score,
 )
 from regard.attention.sparse import LEAST_ALPHA, Entmax, LearnedEntmax, Sparsemax
+from regard.attention.where import (
+    Blocked,
+    Causal,
+    Dilated,
+    Full,
+    Global,
+    Prefix,
+    Random,
+    Strided,
+    Where,
+    Window,
+)
 from regard.settings import Settings
 
 
@@ -220,3 +234,33 @@ SteppingScorePart = Annotated[
     Field(discriminator="kind"),
 ]
 """Scores for models that take queries one after another, those that keep a state too."""
+
+
+class AllOf(Settings):
+    """Keys that every one of some patterns allows, as settings: ``{kind: all, of: [...]}``."""
+
+    kind: Literal["all"] = "all"
+    of: tuple["WherePart", ...] = Field(min_length=1)
+
+    def build(self) -> Where:
+        return reduce(and_, (part.build() for part in self.of))
+
+
+class AnyOf(Settings):
+    """Keys that at least one of some patterns allows, as settings: ``{kind: any, of: [...]}``."""
+
+    kind: Literal["any"] = "any"
+    of: tuple["WherePart", ...] = Field(min_length=1)
+
+    def build(self) -> Where:
+        return reduce(or_, (part.build() for part in self.of))
+
+
+WherePart = Annotated[
+    Full | Causal | Window | Prefix | Dilated | Strided | Blocked | Global | Random | AllOf | AnyOf,
+    Field(discriminator="kind"),
+]
+"""Patterns that settings can choose."""
+
+AllOf.model_rebuild()
+AnyOf.model_rebuild()

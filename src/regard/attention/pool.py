@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from regard.attention.attend import attend
 from regard.attention.record import observe
 from regard.attention.scores import Dot
-from regard.attention.where import Lengths
+from regard.attention.tables import Lengths
 from regard.padded import Padded
 
 

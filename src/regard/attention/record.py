@@ -37,11 +37,14 @@ def record(model: nn.Module) -> Iterator[Maps]:
 
 def observe(module: nn.Module, weights: Weights) -> None:
     """Tell a recorder, if there is one, what ``module`` looked at."""
+    if torch.compiler.is_compiling():  # a compiled graph has no eyes
+        return
     recording = _recording.get()
     if recording is None or module not in recording[0]:
         return
     names, maps = recording
-    name, seen = names[module], weights.dense().detach().float()
+    with torch.no_grad():
+        name, seen = names[module], weights.dense().float()
     maps[name] = torch.cat([_widen(maps[name], seen.shape[-1]), seen], dim=-2) if name in maps else seen
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from regard.attention.positions import sinusoidal
 from regard.attention.scores import Places, Score
+from regard.attention.where import END
 
 
 class Shaw(nn.Module, Score):
@@ -36,13 +37,17 @@ class TransformerXL(nn.Module, Score):
         self.position_bias = nn.Parameter(torch.zeros(heads, 1, width))
 
     def forward(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        content = (queries + self.content_bias) @ keys.mT
+        if not content.numel():
+            return content
         # one feature for each distance there may be, not for each pair; per row, since a row may lie far from others
-        nearest = int((places.at.amin(1) - places.keys_at.amax(1)).min())
-        farthest = int((places.at.amax(1) - places.keys_at.amin(1)).max())
+        keys_at = torch.where(places.keys_at < END, places.keys_at, places.at.min())  # slots of a ring may be empty
+        nearest = int((places.at.amin(1) - keys_at.amax(1)).min())
+        farthest = int((places.at.amax(1) - keys_at.amin(1)).max())
         known = torch.arange(nearest, farthest + 1, device=queries.device)
         by_distance = (queries + self.position_bias) @ self._features(known, queries.dtype).mT
-        content = (queries + self.content_bias) @ keys.mT
-        return (content + _looked_up(by_distance, places.distances - nearest)) * queries.shape[-1] ** -0.5
+        distances = places.at[:, :, None] - keys_at[:, None, :]
+        return (content + _looked_up(by_distance, distances - nearest)) * queries.shape[-1] ** -0.5
 
     def _features(
         self, distances: Int[Tensor, "distances"], dtype: torch.dtype

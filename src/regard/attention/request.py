@@ -1,5 +1,6 @@
 """One call of attention as every kernel sees it: the beams of a row folded into its queries, and cut into blocks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,6 +44,76 @@ def joined(tensor: Tensor, slices: tuple[slice, ...], axis: int) -> Tensor:
 
 
 @dataclass(eq=False)
+class Pattern:
+    """All of a request but its tensors: which keys each query may look at, and what is added to their scores.
+
+    A gradient that makes a block's mask once more keeps this, and none of the queries, keys and values.
+    """
+
+    where: Where
+    bias: Float[Tensor, "#batch #heads #queries keys"] | Bias | None
+    at: Int[Tensor, "#batch queries"]
+    keys_at: Int[Tensor, "#batch keys"]
+    counted: bool
+    """Whether queries are the last positions, in order, and keys all from 0 on: nobody said otherwise."""
+    batch: int
+    heads: int
+
+    @property
+    def bias_is_learned(self) -> bool:
+        if self.bias is None or not torch.is_grad_enabled():
+            return False
+        if isinstance(self.bias, Tensor):
+            return self.bias.requires_grad
+        return self.bias(*(torch.zeros(1, dtype=torch.long, device=self.at.device),) * 4).requires_grad
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What must not change before a gradient is made."""
+        bias = (self.bias,) if isinstance(self.bias, Tensor) else ()
+        return *self.where.tensors, *bias, self.at, self.keys_at
+
+    def places(self, block: Block = WHOLE) -> Places:
+        return Places(*self._positions(block), self.keep(block))
+
+    def keep(self, block: Block = WHOLE) -> Keep:
+        """Which keys may be seen, four axes of which any may be 1; None: all. A bias of -inf hides a key too."""
+        kept = None if isinstance(self.where, Full) else _four_axes(self.where.keep(*self._indices(block)))
+        if not isinstance(self.bias, Tensor):
+            return kept
+        finite = self._given_bias(self.bias, block) > -math.inf
+        return finite if kept is None else kept & finite
+
+    def bias_of(self, block: Block = WHOLE) -> Float[Tensor, "#rows #heads #some #keys"] | None:
+        if self.bias is None:
+            return None
+        if isinstance(self.bias, Tensor):
+            return self._given_bias(self.bias, block)
+        return _four_axes(self.bias(*self._indices(block)))
+
+    def _given_bias(self, bias: Tensor, block: Block) -> Tensor:
+        rows, _, queries, _ = bias.shape
+        some = bias[block.rows if rows > 1 else EVERYTHING, :, block.queries if queries > 1 else EVERYTHING]
+        return joined(some, block.keys, -1)
+
+    def _positions(self, block: Block) -> tuple[Tensor, Tensor]:
+        if block is WHOLE:
+            return self.at, self.keys_at
+        at, keys_at = self.at[:, block.queries], joined(self.keys_at, block.keys, -1)
+        return at[block.rows] if len(at) > 1 else at, keys_at[block.rows] if len(keys_at) > 1 else keys_at
+
+    def _indices(self, block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        at, keys_at = self._positions(block)
+        rows = torch.arange(self.batch, device=at.device)[block.rows].view(-1, 1, 1, 1)
+        heads = torch.arange(self.heads, device=at.device).view(-1, 1, 1)
+        return rows, heads, at[:, None, :, None], keys_at[:, None, None]
+
+
+def _four_axes(tensor: Tensor) -> Tensor:
+    return tensor[(None,) * (4 - tensor.ndim)] if tensor.ndim < 4 else tensor
+
+
+@dataclass(eq=False)
 class Request:
     """What was asked for. ``heads`` is a multiple of ``kv_heads``: neighbouring query heads share keys and values."""
 
@@ -50,13 +121,8 @@ class Request:
     keys: Float[Tensor, "batch kv_heads keys features"]
     values: Float[Tensor, "batch kv_heads keys values"]
     score: Score
-    where: Where
     norm: Norm
-    bias: Float[Tensor, "#batch #heads #queries keys"] | Bias | None
-    at: Int[Tensor, "#batch queries"]
-    keys_at: Int[Tensor, "#batch keys"]
-    counted: bool
-    """Whether queries are the last positions, in order, and keys all from 0 on: nobody said otherwise."""
+    pattern: Pattern
     dropout: float = 0.0
     lift: Lift | None = field(init=False)
 
@@ -72,20 +138,9 @@ class Request:
         return self.queries.shape[1] // self.keys.shape[1]
 
     @property
-    def bias_is_learned(self) -> bool:
-        bias = self.bias
-        tensors = bias.parameters() if isinstance(bias, torch.nn.Module) else [bias]
-        return torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in tensors)
-
-    def places(self, block: Block = WHOLE) -> Places:
-        return Places(*self._positions(block), self.keep(block))
-
-    def keep(self, block: Block = WHOLE) -> Keep:
-        """Which keys may be seen, four axes of which any may be 1; None: all."""
-        if isinstance(self.where, Full):
-            return None
-        kept = self.where.keep(*self._indices(block))
-        return kept[(None,) * (4 - kept.ndim)] if kept.ndim < 4 else kept
+    def gains(self) -> bool:
+        """Whether the score multiplies the weights after they were normalised."""
+        return type(self.score).gain is not Score.gain
 
     def scores(self, block: Block = WHOLE) -> Float[Tensor, "rows heads queries keys"]:
         """By the lift, where there is one; with the bias, without the mask."""
@@ -105,39 +160,16 @@ class Request:
         """The scores by their specification; with the bias, without the mask."""
         keys = of_keys(self.keys, block)
         keys = keys if self.groups == 1 else keys.repeat_interleave(self.groups, dim=1)
-        return self.biased(self.score(of_queries(self.queries, block), keys, self.places(block)), block)
+        return self.biased(self.score(of_queries(self.queries, block), keys, self.pattern.places(block)), block)
 
     def gained(self, weights: Tensor, block: Block = WHOLE) -> Tensor:
         """The weights times the factor of scores that have one."""
-        if type(self.score).gain is Score.gain:
-            return weights
-        gain = self.score.gain(of_queries(self.queries, block), self.places(block))
+        gain = self.score.gain(of_queries(self.queries, block), self.pattern.places(block)) if self.gains else None
         return weights if gain is None else weights * gain
 
-    def bias_of(self, block: Block = WHOLE) -> Tensor | None:
-        if self.bias is None:
-            return None
-        if not isinstance(self.bias, Tensor):
-            return self.bias(*self._indices(block))
-        rows, _, queries, _ = self.bias.shape
-        biased = self.bias[block.rows if rows > 1 else EVERYTHING, :, block.queries if queries > 1 else EVERYTHING]
-        return joined(biased, block.keys, -1)
-
     def biased(self, scores: Tensor, block: Block = WHOLE) -> Tensor:
-        bias = self.bias_of(block)
-        return scores if bias is None else scores + bias
-
-    def _positions(self, block: Block) -> tuple[Tensor, Tensor]:
-        if block is WHOLE:
-            return self.at, self.keys_at
-        at, keys_at = self.at[:, block.queries], joined(self.keys_at, block.keys, -1)
-        return at[block.rows] if len(at) > 1 else at, keys_at[block.rows] if len(keys_at) > 1 else keys_at
-
-    def _indices(self, block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        at, keys_at = self._positions(block)
-        batch, heads = self.queries.shape[:2]
-        rows = torch.arange(batch, device=at.device)[block.rows].view(-1, 1, 1, 1)
-        return rows, torch.arange(heads, device=at.device).view(-1, 1, 1), at[:, None, :, None], keys_at[:, None, None]
+        bias = self.pattern.bias_of(block)
+        return scores if bias is None else scores + bias.to(scores.dtype)
 
 
 def of_queries(tensor: Float[Tensor, "batch heads queries *_"], block: Block) -> Float[Tensor, "rows heads some *_"]:

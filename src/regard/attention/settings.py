@@ -15,10 +15,11 @@ from regard.attention.parts import (
     ScorePart,
     SteppingNormPart,
     SteppingScorePart,
+    WherePart,
 )
 from regard.attention.scores import AdditivePart, ScaledDot
 from regard.attention.stepping import SteppingAttention
-from regard.attention.where import Full, WherePart
+from regard.attention.where import Full
 from regard.settings import Settings
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from regard.attention.norms import Keep, Norm, mask
+from regard.errors import SettingsError
 from regard.settings import Settings
 
 LEAST_ALPHA = 1.01
@@ -40,6 +41,10 @@ class Entmax(nn.Module, Norm):
 
     def __init__(self, alpha: float = 1.5):
         super().__init__()
+        if not LEAST_ALPHA < alpha <= 2:
+            raise SettingsError(
+                f"entmax with alpha {alpha}", hint=f"wanted: above {LEAST_ALPHA}, at most 2; 1 is Softmax"
+            )
         self.alpha = alpha
 
     def forward(self, scores: Tensor, keep: Keep) -> Tensor:

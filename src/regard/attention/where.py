@@ -8,11 +8,11 @@ Patterns combine with ``&``, ``|`` and ``~``.
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import and_, invert, or_
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
@@ -40,6 +40,16 @@ class Where:
     def spans(self, i: Int[Tensor, "#batch queries"]) -> tuple[Span, ...] | None:
         """Intervals that hold every key that queries at ``i`` may see, and perhaps others; None when all may be."""
         return None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The data it is made of."""
+        return ()
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """For how many rows its data is; nothing for patterns of any number of rows."""
+        return ()
 
     @property
     def reach(self) -> int | None:
@@ -208,86 +218,19 @@ class Random(_Plain):
         return tuple((first, first + self.size - 1) for first in (self._blocks(i) * self.size).unbind(-1))
 
 
-@dataclass(frozen=True, eq=False)
-class Lengths(Where):
-    """Keys that are real: positions below ``lengths[b]`` in row b (key padding)."""
-
-    lengths: Int[Tensor, "batch"]
-
-    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return j < self.lengths[b]
-
-    def spans(self, i: Tensor) -> tuple[Span, ...]:
-        shape = len(self.lengths), i.shape[1]
-        return ((torch.full(shape, BEGIN, device=i.device), (self.lengths[:, None] - 1).expand(shape)),)
-
-
-@dataclass(frozen=True, eq=False)
-class Documents(Where):
-    """Keys of the query's own document, for several documents packed in a row: ``ids[b, p]`` names that of position p.
-
-    A position with a negative id is padding: it sees nothing and nothing sees it.
-    """
-
-    ids: Int[Tensor, "batch positions"]
-
-    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        ids = self.ids[b, i]
-        return (ids == self.ids[b, j]) & (ids >= 0)
-
-    def spans(self, i: Tensor) -> tuple[Span, ...]:
-        rows = torch.arange(len(self.ids), device=i.device)[:, None]
-        first, last = self._ends
-        return ((first[rows, i], last[rows, i]),)
-
-    @cached_property
-    def _ends(self) -> Span:
-        """For each position, the first and the last position of its document."""
-        batch, positions = self.ids.shape
-        names, ids = self.ids.unique(return_inverse=True)
-        places = torch.arange(positions, device=ids.device).expand(batch, positions)
-        first = torch.full((batch, len(names)), END, device=ids.device).scatter_reduce(1, ids, places, "amin")
-        last = torch.full((batch, len(names)), BEGIN, device=ids.device).scatter_reduce(1, ids, places, "amax")
-        return first.gather(1, ids), last.gather(1, ids)
-
-
-@dataclass(frozen=True, eq=False)
-class Table(Where):
-    """Any pattern at all: ``mask[b, h, i, j]``, or with an axis of size 1 where all rows or heads are the same."""
-
-    mask: Bool[Tensor, "#batch #heads queries keys"]
-
-    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        rows, heads = self.mask.shape[:2]
-        if i.ndim == 4 and len(i) == len(j) == 1:  # whole rows of one tensor: ten times as fast as one by one
-            mask = self.mask if rows == 1 else self.mask.index_select(0, b.flatten())
-            mask = mask if heads == 1 else mask.index_select(1, h.flatten())
-            return mask.index_select(2, i.flatten()).index_select(3, j.flatten())
-        return self.mask[b if rows > 1 else torch.zeros_like(b), h if heads > 1 else torch.zeros_like(h), i, j]
-
-
-@dataclass(frozen=True, eq=False)
-class Graph(Where):
-    """Nodes that look along the edges of a graph, ``edges[0]`` at ``edges[1]`` (Velickovic et al. 2018, 1710.10903)."""
-
-    edges: Int[Tensor, "2 edges"]
-    nodes: int
-
-    @cached_property
-    def table(self) -> Table:
-        mask = torch.zeros(1, 1, self.nodes, self.nodes, dtype=torch.bool, device=self.edges.device)
-        mask[0, 0, self.edges[0], self.edges[1]] = True
-        return Table(mask)
-
-    def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return self.table.keep(b, h, i, j)
-
-
 @dataclass(frozen=True)
 class All(Where):
     """Keys that every one of some patterns allows."""
 
     of: tuple[Where, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(tensor for where in self.of for tensor in where.tensors)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(rows for where in self.of for rows in where.rows)
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return reduce(and_, (where.keep(b, h, i, j) for where in self.of))
@@ -306,6 +249,14 @@ class Some(Where):
     """Keys that at least one of some patterns allows."""
 
     of: tuple[Where, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(tensor for where in self.of for tensor in where.tensors)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(rows for where in self.of for rows in where.rows)
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return reduce(or_, (where.keep(b, h, i, j) for where in self.of))
@@ -326,39 +277,17 @@ class Not(Where):
 
     of: Where
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.of.tensors
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return self.of.rows
+
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return invert(self.of.keep(b, h, i, j))
 
 
 def _intersections(ones: tuple[Span, ...], others: tuple[Span, ...]) -> tuple[Span, ...]:
     return tuple((torch.maximum(one[0], other[0]), torch.minimum(one[1], other[1])) for one in ones for other in others)
-
-
-class AllOf(Settings):
-    """Keys that every one of some patterns allows, as settings: ``{kind: all, of: [...]}``."""
-
-    kind: Literal["all"] = "all"
-    of: tuple["WherePart", ...] = Field(min_length=1)
-
-    def build(self) -> Where:
-        return reduce(and_, (part.build() for part in self.of))
-
-
-class AnyOf(Settings):
-    """Keys that at least one of some patterns allows, as settings: ``{kind: any, of: [...]}``."""
-
-    kind: Literal["any"] = "any"
-    of: tuple["WherePart", ...] = Field(min_length=1)
-
-    def build(self) -> Where:
-        return reduce(or_, (part.build() for part in self.of))
-
-
-WherePart = Annotated[
-    Full | Causal | Window | Prefix | Dilated | Strided | Blocked | Global | Random | AllOf | AnyOf,
-    Field(discriminator="kind"),
-]
-"""Patterns that settings can choose."""
-
-AllOf.model_rebuild()
-AnyOf.model_rebuild()

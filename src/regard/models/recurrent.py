@@ -42,8 +42,8 @@ class RecurrentDecoderPart(Settings):
     cell: Literal["gru", "lstm"] = "gru"
     attention: SteppingPart = SteppingPart()
 
-    def build(self, width: int, dropout: float) -> "BahdanauDecoder":
-        return BahdanauDecoder(self, width, dropout)
+    def build(self, width: int, dropout: float) -> "RecurrentDecoder":
+        return RecurrentDecoder(self, width, dropout)
 
     def sized(self, size: Size) -> "RecurrentDecoderPart":
         return self
@@ -53,7 +53,7 @@ class RecurrentDecoderPart(Settings):
 
 
 class RecurrentMemory(NamedTuple):
-    """Keys of the additive score, the encoder states themselves, their lengths and the decoder's first state."""
+    """Keys of the score, the encoder states themselves, their lengths and the decoder's first state."""
 
     source: KeyValues
     lengths: Int[Tensor, "batch"]
@@ -81,7 +81,7 @@ class RecurrentEncoder(nn.Module):
         return Padded(self.dropout(encoded.values), encoded.lengths)
 
 
-class BahdanauDecoder(nn.Module):
+class RecurrentDecoder(nn.Module):
     """Attend with the previous state, then step: c = attention(s', h), s = cell([y, c], s'), features of s, c and y.
 
     What depends on the embedded target alone is computed for all steps before the loop, what only features need, after.

@@ -157,7 +157,7 @@ class DecoderLayer(nn.Module):
         )
         inputs = inputs + self.before_self.dropout(found)
         queries = self.cross_attention.ask(self.before_cross.norm(inputs))
-        inputs = inputs + self.before_cross.dropout(self.cross_attention(queries, memory, cross_where))
+        inputs = inputs + self.before_cross.dropout(self.cross_attention(queries, memory, cross_where, order.at))
         return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs))), past
 
 

@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
 KERNELS = {
     "explicit": Kernel(lambda request: None, explicit),
     "fused": Kernel(softmax.unfit_fused, softmax.fused),
-    "spans": Kernel(lambda request: softmax.unfit(request) or planning.unfit(request), softmax.spans),
+    "spans": Kernel(softmax.unfit_spans, softmax.spans),
     "rows": Kernel(lambda request: None, rows),
     "sdpa": Kernel(cuda.unfit_sdpa, cuda.sdpa),
     "flex": Kernel(cuda.unfit_flex, cuda.flex),
@@ -58,8 +58,8 @@ def _best(request: Request) -> tuple[str, str]:
         if no_sdpa := cuda.unfit_sdpa(request):
             return "explicit", f"compiled, and not sdpa: {no_sdpa}"
         return "sdpa", "compiled"
-    if request.queries.is_cuda:
-        return _best_on_cuda(request)
+    if request.queries.device.type != "cpu":
+        return _best_elsewhere(request)
     queries, keys = request.queries.shape[2], request.keys.shape[2]
     if queries == 1 or queries * keys <= SHORT:
         return "explicit", "short rows"
@@ -77,7 +77,7 @@ def _best(request: Request) -> tuple[str, str]:
     return "fused", no_slices or "most pairs are looked at"
 
 
-def _best_on_cuda(request: Request) -> tuple[str, str]:
+def _best_elsewhere(request: Request) -> tuple[str, str]:
     if not (no_sdpa := cuda.unfit_sdpa(request)):
         return "sdpa", "a softmax of dot products"
     if not (no_flex := cuda.unfit_flex(request)):

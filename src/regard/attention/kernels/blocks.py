@@ -31,14 +31,21 @@ class Plan(NamedTuple):
     dropped: Dropped | None
 
 
-def softmax_blocks(plan: Plan, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and lse, 0 and -inf for queries without keys. All three have one width; keys may have fewer heads."""
-    return _SoftmaxBlocks.apply(plan, queries, keys, values)  # type: ignore[no-untyped-call]
+def softmax_blocks(
+    plan: Plan, queries: Tensor, keys: Tensor, values: Tensor, behind_masks: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Output and lse, 0 and -inf for queries without keys. All three have one width; keys may have fewer heads.
+
+    Masks are made once more for the gradient, so that it is refused when a tensor behind them has changed since.
+    """
+    return _SoftmaxBlocks.apply(plan, queries, keys, values, *behind_masks)  # type: ignore[no-untyped-call]
 
 
 class _SoftmaxBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, plan: Plan, queries: Tensor, keys: Tensor, values: Tensor, *behind_masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if [*plan.blocks] == [WHOLE]:
             out, lse = _forward(plan, 0, queries, keys, values)
         else:
@@ -46,7 +53,7 @@ class _SoftmaxBlocks(torch.autograd.Function):
             for number, block in enumerate(plan.blocks):
                 mine = (block.rows, EVERYTHING, block.queries)
                 out[mine], lse[mine] = _forward(plan, number, queries[mine], *_looked_at(block, keys, values))
-        ctx.save_for_backward(queries, keys, values, out, lse)
+        ctx.save_for_backward(queries, keys, values, out, lse, *behind_masks)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         return out, lse
@@ -54,12 +61,13 @@ class _SoftmaxBlocks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-        queries, keys, values, out, lse = ctx.saved_tensors
+        queries, keys, values, out, lse, *behind_masks = ctx.saved_tensors
+        unlearned = (None,) * len(behind_masks)
         if grad is None and grad_lse is None:
-            return None, None, None, None
+            return None, None, None, None, *unlearned
         grad = torch.zeros_like(out) if grad is None else grad
         if [*ctx.plan.blocks] == [WHOLE]:
-            return None, *_backward(ctx.plan, 0, (grad, grad_lse), queries, keys, values, out, lse)
+            return None, *_backward(ctx.plan, 0, (grad, grad_lse), queries, keys, values, out, lse), *unlearned
         grads = tuple(torch.zeros_like(one) for one in (queries, keys, values))
         for number, block in enumerate(ctx.plan.blocks):
             mine = (block.rows, EVERYTHING, block.queries)
@@ -69,7 +77,7 @@ class _SoftmaxBlocks(torch.autograd.Function):
             grads[0][mine] = found[0]
             for whole, part in zip(grads[1:], found[1:], strict=True):
                 _add(whole, block, part)
-        return None, *grads
+        return None, *grads, *unlearned
 
 
 def _nothing(queries: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ def sdpa(request: Request) -> Tensor:
     lift = request.lift
     assert lift is not None
     causal = softmax.is_plain_causal(request)
-    mask = None if causal else softmax.mask(request)
+    mask = None if causal else softmax.mask(request.pattern, request.values.dtype)
     out = F.scaled_dot_product_attention(
         lift.queries,
         lift.keys,
@@ -34,7 +34,7 @@ def sdpa(request: Request) -> Tensor:
         scale=lift.scale,
         enable_gqa=request.groups > 1,
     )
-    keep = None if causal else request.keep()
+    keep = None if causal else request.pattern.keep()
     return out if keep is None else torch.where(keep.any(-1, keepdim=True), out, 0.0)
 
 
@@ -43,10 +43,14 @@ def unfit_flex(request: Request) -> str | None:
         return "FlexAttention has no backward on a CPU"
     if request.dropout:
         return "FlexAttention has no dropout"
+    if request.gains:
+        return f"{type(request.score).__name__} multiplies the weights"
     if request.lift is None:
         return f"{type(request.score).__name__} is no dot product"
     if not request.norm.fused and not isinstance(request.norm, Softcap):
         return f"{type(request.norm).__name__} does not follow from a softmax"
+    if isinstance(request.norm, Softcap) and request.lift.row is not None:
+        return f"{type(request.score).__name__} has a part that is added after the cap"
     return None
 
 
@@ -56,7 +60,12 @@ def flex(request: Request) -> tuple[Tensor, Tensor]:
     assert lift is not None
     batch, heads, queries, _ = request.queries.shape
     mask = _compiled_mask()(
-        _at_places(request, request.where.keep), batch, heads, queries, request.keys.shape[2], request.queries.device
+        _at_places(request, request.pattern.where.keep),
+        batch,
+        heads,
+        queries,
+        request.keys.shape[2],
+        request.queries.device,
     )
     out, lse = _compiled_flex()(
         lift.queries,
@@ -87,7 +96,7 @@ def _compiled_mask() -> Any:
 
 def _at_places(request: Request, function: Any) -> Any:
     """A function of positions as one of numbers of queries and keys."""
-    at, keys_at = request.at, request.keys_at
+    at, keys_at = request.pattern.at, request.pattern.keys_at
 
     def at_indices(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         row = b if len(at) > 1 else torch.zeros_like(b)
@@ -99,7 +108,7 @@ def _at_places(request: Request, function: Any) -> Any:
 
 def _score_mod(request: Request) -> Any:
     """The bias and the cap, as FlexAttention's ``score_mod``."""
-    norm, bias = request.norm, request.bias
+    norm, bias = request.norm, request.pattern.bias
     if bias is None and not isinstance(norm, Softcap):
         return None
     of_bias = _at_places(request, bias) if bias is not None and not isinstance(bias, Tensor) else None

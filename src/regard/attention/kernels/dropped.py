@@ -4,6 +4,7 @@ The fused kernels take no dropout on a CPU. Here the random bits are a function 
 nothing is kept for the backward.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,7 @@ class Dropped(NamedTuple):
         """Output and lse of block ``number``."""
         scores, weights = _weights(queries, keys, mask, scale)
         lse = scores.amax(-1) - weights.amax(-1).log()  # of any key z - log w is the lse; of the best it is exact
+        lse = lse if mask is None else lse.masked_fill(_empty(mask), -math.inf)
         return product(weights.mul_(self.kept(number, weights)), values), lse
 
     def backward(
@@ -65,7 +67,12 @@ def _weights(queries: Tensor, keys: Tensor, mask: Tensor | None, scale: float) -
     if mask is None:
         return scores, torch.softmax(scores, -1)
     scores = scores.add_(mask)
-    return scores, torch.softmax(scores, -1).nan_to_num_(0.0)
+    return scores, torch.softmax(scores, -1).masked_fill_(_empty(mask)[..., None], 0.0)
+
+
+def _empty(mask: Tensor) -> Tensor:
+    """Which queries see no key."""
+    return mask.amax(-1) == -math.inf
 
 
 def summed(left: Tensor, right: Tensor, kv_heads: int) -> Tensor:

@@ -19,7 +19,9 @@ Bounds = list[list[list[int]]]
 
 def unfit(request: Request) -> str | None:
     """Why a request cannot be cut into slices of keys."""
-    if request.counted or (len(request.keys_at) == 1 and bool((request.keys_at.diff() > 0).all())):
+    if request.pattern.counted or (
+        len(request.pattern.keys_at) == 1 and bool((request.pattern.keys_at.diff() > 0).all())
+    ):
         return None
     return "the keys are not in the order of their positions"
 
@@ -54,14 +56,16 @@ def _blocks(request: Request) -> list[Block]:
 
 def _bounds(request: Request) -> tuple[Bounds, Bounds]:
     """The first key and the one after the last of every interval that some query of a block looks into."""
-    spans = request.where.spans(request.at) or ((torch.full_like(request.at, BEGIN), torch.full_like(request.at, END)),)
+    spans = request.pattern.where.spans(request.pattern.at) or (
+        (torch.full_like(request.pattern.at, BEGIN), torch.full_like(request.pattern.at, END)),
+    )
     first, last = (torch.stack(torch.broadcast_tensors(*ends)) for ends in zip(*spans, strict=True))
     empty = last < first
     starts, stops = (
         _of_blocks(first.masked_fill(empty, END), END).amin(-1),
         _of_blocks(last.masked_fill(empty, BEGIN), BEGIN).amax(-1),
     )
-    keys_at = request.keys_at[0].contiguous()
+    keys_at = request.pattern.keys_at[0].contiguous()
     starts, stops = torch.searchsorted(keys_at, starts), torch.searchsorted(keys_at, stops, right=True)
     return starts.permute(1, 2, 0).tolist(), stops.permute(1, 2, 0).tolist()
 

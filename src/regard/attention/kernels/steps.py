@@ -26,14 +26,18 @@ def steps(request: Request, state: Kept | None, beams: int) -> tuple[Tensor, Ten
     length = request.queries.shape[2] // beams
     for step in range(length):
         of_beams = slice(step, None, length)
-        bias = request.bias
+        bias = request.pattern.bias
         if isinstance(bias, Tensor) and bias.shape[2] > 1:
             bias = bias[:, :, of_beams]
-        one = replace(request, queries=request.queries[:, :, of_beams], at=request.at[:, of_beams], bias=bias)
+        pattern = replace(request.pattern, at=request.pattern.at[:, of_beams], bias=bias)
+        one = replace(request, queries=request.queries[:, :, of_beams], pattern=pattern)
         looked, kept = _step(one, *kept)
         outs.append(product(drop(looked, request.dropout), request.values))
         weights.append(looked)
     after = tuple(None if one is None else unfold(one, beams)[:, :, 0] for one in kept)
+    if not length:
+        nothing = request.queries.new_zeros(*request.queries.shape[:3], request.keys.shape[2])
+        return product(nothing, request.values), nothing, (after[0], after[1])
     return _in_order(outs), _in_order(weights), (after[0], after[1])
 
 
@@ -45,13 +49,13 @@ def _step(request: Request, of_score: Tensor | None, of_norm: Tensor | None) -> 
         return weights, (None, of_norm)
     keys = request.keys if request.groups == 1 else request.keys.repeat_interleave(request.groups, dim=1)
     before = score.begin(request.queries, keys) if of_score is None else of_score
-    scores, carried = score.step(request.queries, keys, request.places(), before)
+    scores, carried = score.step(request.queries, keys, request.pattern.places(), before)
     weights, of_norm = _normalised(request, request.biased(scores), of_norm)
     return weights, (score.after(carried, weights), of_norm)
 
 
 def _normalised(request: Request, scores: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    norm, keep = request.norm, request.keep()
+    norm, keep = request.norm, request.pattern.keep()
     if isinstance(norm, StatefulNorm):
         return norm.step(scores, keep, norm.begin(scores) if state is None else state)
     return request.gained(norm(scores, keep)), None
