@@ -74,6 +74,11 @@ def test_half_precision(pattern: str) -> None:
     torch.testing.assert_close(attend(*given, where=where).out.double(), expected, atol=2e-2, rtol=2e-2)
 
 
+def test_documents_by_themselves() -> None:
+    found = attend(*inputs(torch.bfloat16), where=PATTERNS["documents"]())
+    assert found.why == "varlen: packed documents"
+
+
 def test_beams_and_one_step() -> None:
     queries, keys, values = inputs(torch.float32)
     step = queries[:, :, :1].repeat_interleave(3, 0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from regard.attention.kernels import cuda, planning, softmax
+from regard.attention.kernels import cuda, planning, softmax, varlen
 from regard.attention.kernels.explicit import explicit, rows, specification
 from regard.attention.request import Request
 from regard.errors import AttentionError, did_you_mean
@@ -32,6 +32,7 @@ KERNELS = {
     "spans": Kernel(softmax.unfit_spans, softmax.spans),
     "rows": Kernel(lambda request: None, rows),
     "sdpa": Kernel(cuda.unfit_sdpa, cuda.sdpa),
+    "varlen": Kernel(varlen.unfit, varlen.varlen),
     "flex": Kernel(cuda.unfit_flex, cuda.flex),
     "specification": Kernel(lambda request: None, specification),
 }
@@ -78,6 +79,8 @@ def _best(request: Request) -> tuple[str, str]:
 
 
 def _best_elsewhere(request: Request) -> tuple[str, str]:
+    if not varlen.unfit(request):
+        return "varlen", "packed documents"
     if not (no_sdpa := cuda.unfit_sdpa(request)):
         return "sdpa", "a softmax of dot products"
     if not (no_flex := cuda.unfit_flex(request)):
