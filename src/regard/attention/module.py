@@ -36,7 +36,8 @@ class Attention(nn.Module):
         super().__init__()
         kv_heads = kv_heads or heads
         if width % heads or heads % kv_heads:
-            raise SettingsError(f"width {width}, {heads} heads and {kv_heads} of keys and values do not divide evenly")
+            uneven = f"width {width}, {heads} heads and {kv_heads} of keys and values do not divide evenly"
+            raise SettingsError(uneven, hint="heads must divide the width, and kv_heads the heads")
         self.width, self.heads, self.kv_heads, self.dropout = width, heads, kv_heads, dropout
         self.turned = width // heads
         self.score, self.norm = score or ScaledDot(), norm or Softmax()
