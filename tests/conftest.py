@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 install_import_hook("regard", "beartype.beartype")  # stays on: modules are checked as they are first used
 
@@ -10,3 +10,11 @@ install_import_hook("regard", "beartype.beartype")  # stays on: modules are chec
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """As outside of tests, where nothing looks at the annotations."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -4,7 +4,6 @@ import gc
 import math
 import weakref
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -37,14 +36,6 @@ def random(*shape: int) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(1)
-
-
-@pytest.fixture
-def _shapes_unchecked():
-    """Outside of tests nothing looks at the annotations."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -196,7 +187,7 @@ def test_a_gain_is_not_forgotten():
         ({"dropout": 1.0}, "dropout 1.0"),
     ],
 )
-def test_arguments_that_do_not_fit(options, message, inputs, _shapes_unchecked):
+def test_arguments_that_do_not_fit(options, message, inputs, shapes_unchecked):
     with pytest.raises(AttentionError, match=message):
         attend(*inputs, **options)
 

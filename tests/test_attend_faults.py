@@ -2,7 +2,6 @@
 
 import re
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -18,14 +17,6 @@ from regard.errors import AttentionError
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(1)
-
-
-@pytest.fixture
-def _shapes_unchecked():
-    """Outside of tests nothing looks at the annotations."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def inputs(rows=4, batch=2, heads=4, kv_heads=2, queries=3, keys=5) -> dict[str, Tensor]:
@@ -58,7 +49,7 @@ MISFITS = [
 ]
 
 
-@pytest.mark.usefixtures("_shapes_unchecked")
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(("name", "tensor", "wanted"), MISFITS)
 def test_a_tensor_that_does_not_fit_is_named(name, tensor, wanted):
     with pytest.raises(AttentionError) as refused:
@@ -67,7 +58,7 @@ def test_a_tensor_that_does_not_fit_is_named(name, tensor, wanted):
     assert wanted in refused.value.hint
 
 
-@pytest.mark.usefixtures("_shapes_unchecked")
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_queries_and_keys_of_different_width():
     given = inputs() | {"queries": torch.zeros(4, 4, 3, 5)}
     with pytest.raises(AttentionError, match=re.escape("queries of shape (2, 4, 6, 5) and keys of shape (2, 2, 5, 4)")):

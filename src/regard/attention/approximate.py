@@ -134,4 +134,4 @@ class NonCausalPart(Settings):
 
 
 EncoderMixerPart = Annotated[LinformerPart | NystromPart | NonCausalPart, Field(discriminator="kind")]
-"""Mixers that settings can choose for encoders: ``mixer(inputs, lengths)``."""
+"""Mixers for encoders, as settings: ``mixer(inputs, lengths)``."""

@@ -155,4 +155,4 @@ MixerPart = Annotated[
     LinearAttentionPart | PerformerPart | RetentionPart | GatedLinearPart | DeltaRulePart | GatedDeltaRulePart,
     Field(discriminator="kind"),
 ]
-"""Mixers that settings can choose."""
+"""Mixers as settings."""

@@ -3,19 +3,15 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.attention.attend import attend
 from regard.attention.keyvalues import KeyValues
-from regard.attention.module import Attention
+from regard.attention.module import Attention, Layout, Look
 from regard.attention.norms import Norm, Softmax
-from regard.attention.record import observe
-from regard.attention.request import Bias
 from regard.attention.rotary import Rotation, rotate
 from regard.attention.scores import Dot
 from regard.attention.weights import Weights
-from regard.attention.where import Where
 from regard.errors import SettingsError
 
 
@@ -25,7 +21,7 @@ class Latents(NamedTuple):
     steps: Float[Tensor, "batch 1 keys kept"]
 
 
-class LatentAttention(nn.Module):
+class LatentAttention(Layout):
     """Keys and values made of one small vector a step, the only thing to keep (MLA: DeepSeek-V2 2024, 2405.04434).
 
     Of a step are kept a latent of ``rank`` features and ``turned`` features of a key that positions turn, shared by all
@@ -42,7 +38,7 @@ class LatentAttention(nn.Module):
                 f"width {width} must split into {heads} heads, and the {turned} turned features in pairs"
             )
         self.heads, self.rank, self.turned, self.dropout = heads, rank, turned, dropout
-        self.norm = norm or Softmax()
+        self.score, self.norm = Dot(), norm or Softmax()
         self.query = nn.Linear(width, width + heads * turned, bias=False)
         self.down = nn.Linear(width, rank + turned, bias=False)
         self.latent_norm = nn.RMSNorm(rank)
@@ -69,33 +65,11 @@ class LatentAttention(nn.Module):
         latent, turning = self.down(memory)[:, None].split([self.rank, self.turned], -1)
         return Latents(torch.cat([self.latent_norm(latent), rotate(turning, turn)], -1))
 
-    def forward(
-        self,
-        queries: Float[Tensor, "rows heads queries features"],
-        memory: Latents,
-        where: Where,
-        at: Int[Tensor, "#rows queries"] | None = None,
-        keys_at: Int[Tensor, "#batch keys"] | None = None,
-        bias: Bias | None = None,
-    ) -> Float[Tensor, "rows queries width"]:
-        """What each query, at positions ``at``, finds in the memory, whose steps stand at ``keys_at``."""
+    def find(self, queries: Tensor, memory: Latents, look: Look) -> tuple[Tensor, Weights]:
         alone = queries.shape[2] == 1
         asked, keys, values = (self._absorbed if alone else self._expanded)(queries, memory.steps)
-        attended = attend(
-            asked * queries.shape[-1] ** -0.5,
-            keys,
-            values,
-            score=Dot(),
-            where=where,
-            norm=self.norm,
-            bias=bias,
-            at=at,
-            keys_at=keys_at,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        observe(self, attended.weights)
-        found = attended.out @ self.up_values if alone else attended.out
-        return self.output(found.transpose(1, 2).flatten(2))
+        attended = look(asked * queries.shape[-1] ** -0.5, keys, values)
+        return attended.out @ self.up_values if alone else attended.out, attended.weights
 
     def _absorbed(self, queries: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         content, turning = self._parts(queries)
@@ -127,36 +101,12 @@ class DifferentialAttention(Attention):
         self.balance = nn.Parameter(torch.empty(4, self.turned).normal_(std=0.1))
         self.head_norm = nn.RMSNorm(width // heads, eps=1e-5)
 
-    def forward(
-        self,
-        queries: Float[Tensor, "rows halves queries features"],
-        memory: KeyValues,
-        where: Where,
-        at: Int[Tensor, "#rows queries"] | None = None,
-        keys_at: Int[Tensor, "#batch keys"] | None = None,
-        bias: Bias | None = None,
-    ) -> Float[Tensor, "rows queries width"]:
-        """What each query, at positions ``at``, finds in the memory, whose steps stand at ``keys_at``."""
-        one, other = (
-            attend(
-                queries[:, half::2],
-                memory.keys[:, half::2],
-                memory.values,
-                where=where,
-                norm=self.norm,
-                bias=bias,
-                at=at,
-                keys_at=keys_at,
-                dropout=self.dropout if self.training else 0.0,
-            )
-            for half in range(2)
-        )
+    def find(self, queries: Tensor, memory: KeyValues, look: Look) -> tuple[Tensor, Weights]:
+        one, other = (look(queries[:, half::2], memory.keys[:, half::2], memory.values) for half in range(2))
         share = self._share()
-        observe(
-            self, Weights(lambda some: one.weights[:, :, some] - share * other.weights[:, :, some], one.weights.shape)
-        )
         found = self.head_norm(one.out - share * other.out) * (1 - self.BEGIN)
-        return self.output(found.transpose(1, 2).flatten(2))
+        both = one.weights, other.weights
+        return found, Weights(lambda some: both[0][:, :, some] - share * both[1][:, :, some], both[0].shape)
 
     def _share(self) -> Float[Tensor, ""]:
         first, second, third, fourth = self.balance

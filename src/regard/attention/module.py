@@ -1,21 +1,83 @@
 """Multi-head attention with projections of its own; heads of keys and values may be shared by several of queries."""
 
+from collections.abc import Callable
+from functools import partial
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from regard.attention.attend import attend
+from regard.attention.attend import Attended, attend
 from regard.attention.keyvalues import KeyValues
 from regard.attention.norms import Norm, Softmax
 from regard.attention.record import observe
 from regard.attention.request import Bias
 from regard.attention.rotary import Rotation, rotate
 from regard.attention.scores import ScaledDot, Score
+from regard.attention.weights import Weights
 from regard.attention.where import Where
 from regard.errors import SettingsError
+from regard.trees import Nest
+
+Look = Callable[[Tensor, Tensor, Tensor], Attended]
+"""`attend` to queries, keys and values, all else said."""
 
 
-class Attention(nn.Module):
+class Layout(nn.Module):
+    """How heads of queries, keys and values are made and kept; positions turn ``turned`` features of a head."""
+
+    score: Score
+    norm: Norm
+    dropout: float
+    turned: int
+    output: nn.Linear
+
+    def project(
+        self, inputs: Float[Tensor, "rows steps width"], turn: Rotation | None = None
+    ) -> tuple[Float[Tensor, "rows heads steps features"], Nest]:
+        """Queries, and what is kept of the same steps."""
+        raise NotImplementedError
+
+    def ask(self, inputs: Float[Tensor, "rows queries width"]) -> Float[Tensor, "rows heads queries features"]:
+        """Queries to a memory that comes from elsewhere."""
+        raise NotImplementedError
+
+    def remember(self, memory: Float[Tensor, "batch keys width"]) -> Nest:
+        """What is kept of what can be looked at, once per memory."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        queries: Float[Tensor, "rows heads queries features"],
+        memory: Nest,
+        where: Where,
+        at: Int[Tensor, "#rows queries"] | None = None,
+        keys_at: Int[Tensor, "#batch keys"] | None = None,
+        bias: Bias | None = None,
+    ) -> Float[Tensor, "rows queries width"]:
+        """What each query, at positions ``at``, finds in the memory, whose steps stand at ``keys_at``."""
+        look = partial(
+            attend,
+            score=self.score,
+            where=where,
+            norm=self.norm,
+            bias=bias,
+            at=at,
+            keys_at=keys_at,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        found, weights = self.find(queries, memory, look)
+        observe(self, weights)
+        return self.output(found.transpose(1, 2).flatten(2))
+
+    def find(
+        self, queries: Float[Tensor, "rows heads queries features"], memory: Nest, look: Look
+    ) -> tuple[Float[Tensor, "rows out_heads queries values"], Weights]:
+        """What each head finds, and the weights behind it."""
+        raise NotImplementedError
+
+
+class Attention(Layout):
     """Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762): `project` for self, `ask` and `remember` for cross.
 
     With one of ``kv_heads`` it is multi-query attention (Shazeer 2019, 1911.02150), with some grouped-query attention
@@ -67,30 +129,9 @@ class Attention(nn.Module):
         weight, bias = self.projection.weight[self.width :], self.projection.bias[self.width :]
         return self._remembered(*self._heads(linear(memory, weight, bias), self.kv_heads, self.kv_heads))
 
-    def forward(
-        self,
-        queries: Float[Tensor, "rows heads queries features"],
-        memory: KeyValues,
-        where: Where,
-        at: Int[Tensor, "#rows queries"] | None = None,
-        keys_at: Int[Tensor, "#batch keys"] | None = None,
-        bias: Bias | None = None,
-    ) -> Float[Tensor, "rows queries width"]:
-        """What each query, at positions ``at``, finds in the memory, whose steps stand at ``keys_at``."""
-        attended = attend(
-            queries,
-            memory.keys,
-            memory.values,
-            score=self.score,
-            where=where,
-            norm=self.norm,
-            bias=bias,
-            at=at,
-            keys_at=keys_at,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        observe(self, attended.weights)
-        return self.output(attended.out.transpose(1, 2).flatten(2))
+    def find(self, queries: Tensor, memory: KeyValues, look: Look) -> tuple[Tensor, Weights]:
+        attended = look(queries, memory.keys, memory.values)
+        return attended.out, attended.weights
 
     def _remembered(self, keys: Tensor, values: Tensor) -> KeyValues:
         return KeyValues(self.score.keys(keys), values)

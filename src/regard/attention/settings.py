@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from regard.attention.layouts import DifferentialAttention, LatentAttention
-from regard.attention.module import Attention
+from regard.attention.module import Attention, Layout
 from regard.attention.norms import Exponential, Softmax
 from regard.attention.parts import (
     LocationSensitivePart,
@@ -76,16 +76,13 @@ class AttentionPart(Settings):
             )
         return self
 
-    def build(self, width: int, heads: int, dropout: float) -> "SomeAttention":
+    def build(self, width: int, heads: int, dropout: float) -> Layout:
         """The attention of a layer.
 
         Raises:
             SettingsError: the width does not divide as heads and layout need it.
         """
         return self.layout.build(width, heads, dropout, self)
-
-
-SomeAttention = Attention | LatentAttention | DifferentialAttention
 
 
 class SteppingPart(Settings):

@@ -219,9 +219,7 @@ class Random(_Plain):
 
 
 @dataclass(frozen=True)
-class All(Where):
-    """Keys that every one of some patterns allows."""
-
+class _Several(Where):
     of: tuple[Where, ...]
 
     @property
@@ -231,6 +229,10 @@ class All(Where):
     @property
     def rows(self) -> tuple[int, ...]:
         return tuple(rows for where in self.of for rows in where.rows)
+
+
+class All(_Several):
+    """Keys that every one of some patterns allows."""
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return reduce(and_, (where.keep(b, h, i, j) for where in self.of))
@@ -244,19 +246,8 @@ class All(Where):
         return min((where.reach for where in self.of if where.reach is not None), default=None)
 
 
-@dataclass(frozen=True)
-class Some(Where):
+class Some(_Several):
     """Keys that at least one of some patterns allows."""
-
-    of: tuple[Where, ...]
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        return tuple(tensor for where in self.of for tensor in where.tensors)
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        return tuple(rows for where in self.of for rows in where.rows)
 
     def keep(self, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return reduce(or_, (where.keep(b, h, i, j) for where in self.of))
