@@ -14,7 +14,7 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"tasks"},
-    {"evaluation"},
+    {"evaluation", "export"},
     {"training"},
     {"recipe"},
     {"recipes", "run_folder", "proposals"},

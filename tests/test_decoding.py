@@ -12,7 +12,6 @@ from regard.decoding.greedy import greedy_search
 from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.rules import maximum_length, no_repeat_ngram
 from regard.decoding.search import Search, search
-from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import TokenHead
 from regard.models.model import Model, ModelSettings, build_model
 from regard.padded import Padded, pad
@@ -246,9 +245,8 @@ SOURCE = pad([[4, 5, 6, 7, 1], [3, 1], [7, 7, 3, 1]])
 @pytest.fixture(scope="module", params=["transformer", "rnn"])
 def model(request) -> Model:
     torch.manual_seed(4)
-    embedding = TokenEmbedding(9, 8)
-    head = TokenHead(embedding)
-    model = build_model(ModelSettings.model_validate({"kind": request.param, "width": 8}), embedding, head)
+    settings = ModelSettings.model_validate({"kind": request.param, "width": 8})
+    model = build_model(settings, 9, lambda output, widths: TokenHead(output))
     return model.double().eval()
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from regard.attention import record
-from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import TokenHead
 from regard.models.model import Model, ModelSettings, build_model
 from regard.padded import Padded, pad
@@ -16,9 +15,8 @@ from regard.padded import Padded, pad
 def model() -> Model:
     torch.manual_seed(1)
     side = {"layers": 2, "heads": 2, "feedforward": 8}
-    embedding = TokenEmbedding(9, 8)
     settings = ModelSettings.model_validate({"width": 8, "encoder": side, "decoder": side})
-    return build_model(settings, embedding, TokenHead(embedding)).double().eval()
+    return build_model(settings, 9, lambda output, widths: TokenHead(output)).double().eval()
 
 
 SOURCE, TARGET = pad([[4, 5, 6], [7, 8]]), pad([[2, 4, 4, 5], [2, 6, 7]])

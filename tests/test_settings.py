@@ -137,13 +137,13 @@ def test_settings_survive_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "data", "message"),
     [
-        (ModelSettings, {"width": 6}, "width 6 does not split into 4 encoder heads of even width"),
+        (ModelSettings, {"width": 6}, "encoder: width 6 does not split into 4 heads of even width"),
         (
             ModelSettings,
             {"width": 24, "decoder": {"heads": 5}},
-            "width 24 does not split into 5 decoder heads of even width",
+            "decoder: width 24 does not split into 5 heads of even width",
         ),
-        (ModelSettings, {"width": 5, "kind": "rnn"}, "width 5 must be even: each direction gets half"),
+        (ModelSettings, {"width": 5, "kind": "rnn"}, "encoder: width 5 must be even: each direction gets half"),
         (Search, {"beam": 2, "n_best": 3}, "n_best 3 needs a beam at least as wide, not 2"),
         (Search, {"max_length": 3, "min_length": 4}, "max_length 3 is below min_length 4"),
     ],

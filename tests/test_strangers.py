@@ -20,7 +20,8 @@ from regard.cli.main import main
 from regard.errors import RegardError, RunError, SettingsError
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import TokenHead
-from regard.models.model import ModelSettings, build_model
+from regard.models.model import ModelSettings, build_model, weight_bytes
+from regard.models.parts import Widths
 from regard.training import objective
 
 SMALL = "model.width=16 model.encoder.layers=1 model.decoder.layers=1 training.steps=2 training.precision=fp32".split()
@@ -150,8 +151,7 @@ def test_a_recipe_that_is_too_long_is_not_read(run: Path) -> None:
 
 
 def test_a_terabyte_is_refused_before_any_of_it_is_taken(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective, "TokenEmbedding", None)
-    monkeypatch.setattr(objective, "build_model", None)
+    monkeypatch.setattr(objective, "seed_for", None)  # asked for before the first weight is made
     rewrite(run, "width: 16", "width: 16384")
     rewrite(run, "layers: 1\n", "layers: 128\n")
     rewrite(run, "feedforward: 256", "feedforward: 65536")
@@ -169,13 +169,16 @@ def test_a_terabyte_is_refused_before_any_of_it_is_taken(run: Path, monkeypatch:
 PARTS = [{"kind": "transformer", "layers": 2, "feedforward": 24}, {"kind": "rnn"}, {"kind": "rnn", "cell": "lstm"}]
 
 
+def head(output: TokenEmbedding, widths: Widths) -> TokenHead:
+    return TokenHead(output)
+
+
 @pytest.mark.parametrize("encoder", PARTS)
 @pytest.mark.parametrize("decoder", PARTS)
 def test_weights_are_counted_exactly(encoder: dict[str, Any], decoder: dict[str, Any]) -> None:
     settings = ModelSettings.model_validate({"width": 16, "encoder": encoder, "decoder": decoder})
-    embedding = TokenEmbedding(37, 16)
-    weights = build_model(settings, embedding, TokenHead(embedding)).parameters()
-    assert settings.weight_bytes(37) == sum(weight.numel() * weight.element_size() for weight in weights)
+    weights = build_model(settings, 37, head).parameters()
+    assert weight_bytes(settings, 37, head) == sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 @pytest.mark.parametrize(

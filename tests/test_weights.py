@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import TokenHead
 from regard.models.model import Model, ModelSettings, build_model
 from regard.models.weights import read_weights, write_weights
@@ -25,9 +24,8 @@ SIDE = {"layers": 1, "heads": 2, "feedforward": 8}
 
 def build(seed: int) -> Model:
     torch.manual_seed(seed)
-    embedding = TokenEmbedding(30, 16)
     settings = ModelSettings.model_validate({"width": 16, "encoder": SIDE, "decoder": SIDE})
-    return build_model(settings, embedding, TokenHead(embedding))
+    return build_model(settings, 30, lambda output, widths: TokenHead(output))
 
 
 @pytest.fixture

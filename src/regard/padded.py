@@ -25,10 +25,12 @@ class Padded(NamedTuple):
     """Values and lengths travel together; masks are derived, never passed.
 
     ``values`` holds ids or feature vectors; steps at and beyond a row's length are padding and must not matter.
+    ``segments`` names the sentence, document or source of each step where a row has several.
     """
 
     values: Shaped[Tensor, "batch time *features"]
     lengths: Int[Tensor, "batch"]
+    segments: Int[Tensor, "batch time"] | None = None
 
     @property
     def mask(self) -> Bool[Tensor, "batch time"]:
@@ -37,7 +39,8 @@ class Padded(NamedTuple):
         return steps < self.lengths[:, None]
 
     def to(self, device: torch.device | str) -> "Padded":
-        return Padded(self.values.to(device), self.lengths.to(device))
+        segments = None if self.segments is None else self.segments.to(device)
+        return Padded(self.values.to(device), self.lengths.to(device), segments)
 
 
 def pad(sequences: Sequence[Ids], padding: int = 0) -> Padded:

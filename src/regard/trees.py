@@ -1,6 +1,7 @@
 """Nests of tensors, batch first: the only thing search and decoders agree on.
 
-A nest is a tensor, or a tuple, named tuple, list or dict of nests. `Growing` is the one node with a meaning of its own.
+A nest is a tensor, None, which stands for no tensor, or a tuple, named tuple, list or dict of nests. `Growing` is the
+one node with a meaning of its own.
 """
 
 from collections.abc import Callable
@@ -29,14 +30,16 @@ class Growing(NamedTuple):
 
 def rebuild(node: Nest, children: list[Nest]) -> Nest:
     """A container of the same kind as ``node`` around other children."""
+    if node is None:
+        return None
     if isinstance(node, dict):
         return dict(zip(node, children, strict=True))
     return type(node)(*children) if hasattr(node, "_fields") else type(node)(children)
 
 
 def children_of(node: Nest) -> dict[str, Nest]:
-    """The named children of a container; nothing for a tensor."""
-    if isinstance(node, Tensor):
+    """The named children of a container; nothing for a tensor or None."""
+    if node is None or isinstance(node, Tensor):
         return {}
     if isinstance(node, dict):
         return {str(key): child for key, child in node.items()}
@@ -77,9 +80,7 @@ def select(nest: Nest, rows: Int[Tensor, "chosen"]) -> Nest:
 
 def rows_of(nest: Nest) -> int:
     """How many rows the tensors of a nest have."""
-    while not isinstance(nest, Tensor):
-        nest = next(iter(children_of(nest).values()))
-    return int(nest.shape[0])
+    return len(next(iter(leaves(nest).values())))
 
 
 def _select(nest: Nest, rows: Tensor) -> Nest:

@@ -1,4 +1,4 @@
-"""Approximations of softmax attention in linear time, for encoders: every step sees all steps of its row."""
+"""Mixers for encoders, in linear time: every step sees all steps of its row."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.attention.forgetting import MixerPart
 from regard.attention.mixers import Heads, LinearAttentionPart, NonCausal, PerformerPart
 from regard.attention.norms import softmax
 from regard.errors import InputError
@@ -73,6 +74,30 @@ class Nystrom(Heads):
         return filtered.unflatten(0, by_feature.shape[:2]).permute(0, 2, 3, 1)
 
 
+class BothWays(nn.Module):
+    """What one mixer sees of the steps up to each, and another of those from it on, added up."""
+
+    def __init__(self, onward: nn.Module, homeward: nn.Module):
+        super().__init__()
+        self.onward, self.homeward = onward, homeward
+
+    def forward(
+        self, inputs: Float[Tensor, "rows time width"], lengths: Int[Tensor, "rows"]
+    ) -> Float[Tensor, "rows time width"]:
+        found, _ = self.onward(inputs, lengths)
+        found_back, _ = self.homeward(reversed_rows(inputs, lengths), lengths)
+        return found + reversed_rows(found_back, lengths)
+
+
+def reversed_rows(
+    values: Float[Tensor, "rows time width"], lengths: Int[Tensor, "rows"]
+) -> Float[Tensor, "rows time width"]:
+    """The real steps of each row from the last to the first; padding stays behind them."""
+    steps = torch.arange(values.shape[1], device=values.device)
+    places = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return values.take_along_dim(places[..., None], dim=1)
+
+
 def segment_means(
     lengths: Int[Tensor, "rows"], time: int, segments: int, dtype: torch.dtype
 ) -> Float[Tensor, "rows 1 segments time"]:
@@ -133,5 +158,15 @@ class NonCausalPart(Settings):
         return NonCausal(self.of.build(width, heads))
 
 
-EncoderMixerPart = Annotated[LinformerPart | NystromPart | NonCausalPart, Field(discriminator="kind")]
+class BothWaysPart(Settings):
+    """`BothWays`, as settings: ``{kind: both_ways, of: {kind: gated_linear}}``."""
+
+    kind: Literal["both_ways"] = "both_ways"
+    of: MixerPart = LinearAttentionPart()
+
+    def build(self, width: int, heads: int) -> BothWays:
+        return BothWays(self.of.build(width, heads), self.of.build(width, heads))
+
+
+EncoderMixerPart = Annotated[LinformerPart | NystromPart | NonCausalPart | BothWaysPart, Field(discriminator="kind")]
 """Mixers for encoders, as settings: ``mixer(inputs, lengths)``."""

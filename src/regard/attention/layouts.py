@@ -30,7 +30,15 @@ class LatentAttention(Layout):
     """
 
     def __init__(
-        self, width: int, heads: int, dropout: float = 0.0, *, rank: int, turned: int, norm: Norm | None = None
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        *,
+        rank: int,
+        turned: int,
+        norm: Norm | None = None,
+        bias: bool = True,
     ):
         super().__init__()
         if width % heads or turned % 2:
@@ -44,8 +52,9 @@ class LatentAttention(Layout):
         self.latent_norm = nn.RMSNorm(rank)
         self.up_keys = nn.Parameter(torch.empty(heads, rank, width // heads))
         self.up_values = nn.Parameter(torch.empty(heads, rank, width // heads))
-        self.output = nn.Linear(width, width)
-        nn.init.zeros_(self.output.bias)
+        self.output = nn.Linear(width, width, bias)
+        if bias:
+            nn.init.zeros_(self.output.bias)
         for up in (self.up_keys, self.up_values):
             nn.init.normal_(up, std=rank**-0.5)
 
@@ -93,10 +102,10 @@ class DifferentialAttention(Attention):
 
     BEGIN = 0.8
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, *, norm: Norm | None = None):
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, *, norm: Norm | None = None, bias: bool = True):
         if width % (2 * heads):
             raise SettingsError(f"width {width} does not split into {heads} heads of two halves")
-        super().__init__(width, heads, dropout, norm=norm)
+        super().__init__(width, heads, dropout, norm=norm, bias=bias)
         self.turned = width // heads // 2
         self.balance = nn.Parameter(torch.empty(4, self.turned).normal_(std=0.1))
         self.head_norm = nn.RMSNorm(width // heads, eps=1e-5)

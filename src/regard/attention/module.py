@@ -92,24 +92,27 @@ class Attention(Layout):
         dropout: float = 0.0,
         *,
         kv_heads: int | None = None,
+        head_width: int | None = None,
         score: Score | None = None,
         norm: Norm | None = None,
+        bias: bool = True,
     ):
         super().__init__()
         kv_heads = kv_heads or heads
-        if width % heads or heads % kv_heads:
+        if (not head_width and width % heads) or heads % kv_heads:
             uneven = f"width {width}, {heads} heads and {kv_heads} of keys and values do not divide evenly"
             raise SettingsError(uneven, hint="heads must divide the width, and kv_heads the heads")
-        self.width, self.heads, self.kv_heads, self.dropout = width, heads, kv_heads, dropout
-        self.turned = width // heads
+        self.heads, self.kv_heads, self.dropout = heads, kv_heads, dropout
+        self.turned = head_width or width // heads
         self.score, self.norm = score or ScaledDot(), norm or Softmax()
-        kv_width = 2 * kv_heads * self.turned
-        self.projection = nn.Linear(width, width + kv_width)
-        self.output = nn.Linear(width, width)
-        for weight in (*self.projection.weight.split([width, kv_width]), self.output.weight):
+        self.sizes = [heads * self.turned, 2 * kv_heads * self.turned]
+        self.projection = nn.Linear(width, sum(self.sizes), bias)
+        self.output = nn.Linear(heads * self.turned, width, bias)
+        for weight in (*self.projection.weight.split(self.sizes), self.output.weight):
             nn.init.xavier_uniform_(weight, gain=2**-0.5)
-        nn.init.zeros_(self.projection.bias)
-        nn.init.zeros_(self.output.bias)
+        if bias:
+            nn.init.zeros_(self.projection.bias)
+            nn.init.zeros_(self.output.bias)
 
     def project(
         self, inputs: Float[Tensor, "rows steps width"], turn: Rotation | None = None
@@ -120,14 +123,12 @@ class Attention(Layout):
 
     def ask(self, inputs: Float[Tensor, "rows queries width"]) -> Float[Tensor, "rows heads queries features"]:
         """Queries to a memory that comes from elsewhere."""
-        weight, bias = self.projection.weight[: self.width], self.projection.bias[: self.width]
-        [queries] = self._heads(linear(inputs, weight, bias), self.heads)
+        [queries] = self._heads(self._part(inputs, 0), self.heads)
         return queries
 
     def remember(self, memory: Float[Tensor, "batch keys width"]) -> KeyValues:
         """Keys and values of what can be looked at, once per memory."""
-        weight, bias = self.projection.weight[self.width :], self.projection.bias[self.width :]
-        return self._remembered(*self._heads(linear(memory, weight, bias), self.kv_heads, self.kv_heads))
+        return self._remembered(*self._heads(self._part(memory, 1), self.kv_heads, self.kv_heads))
 
     def find(self, queries: Tensor, memory: KeyValues, look: Look) -> tuple[Tensor, Weights]:
         attended = look(queries, memory.keys, memory.values)
@@ -135,6 +136,11 @@ class Attention(Layout):
 
     def _remembered(self, keys: Tensor, values: Tensor) -> KeyValues:
         return KeyValues(self.score.keys(keys), values)
+
+    def _part(self, inputs: Tensor, part: int) -> Tensor:
+        """Only the queries (0) or only the keys and values (1)."""
+        weight, bias = self.projection.weight, self.projection.bias
+        return linear(inputs, weight.split(self.sizes)[part], None if bias is None else bias.split(self.sizes)[part])
 
     def _heads(self, projected: Tensor, *heads: int) -> tuple[Tensor, ...]:
         """Parts of so many heads each, as (rows, heads, steps, width)."""

@@ -60,9 +60,10 @@ class Sinusoidal(_Plain):
     """Sines and cosines of each position, added to the input (Vaswani et al. 2017, arXiv 1706.03762)."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
+    pairing: Pairing = "neighbours"
 
     def on_input(self, inputs: Tensor, at: Tensor) -> Tensor:
-        return inputs + sinusoidal(at, inputs.shape[-1]).to(inputs.dtype)
+        return inputs + sinusoidal(at, inputs.shape[-1], self.pairing).to(inputs.dtype)
 
 
 class Learned(nn.Module, Position):
@@ -194,9 +195,16 @@ class _SumOfBiases(nn.Module):
         return reduce(add, (bias(b, h, i, j) for bias in self.biases))
 
 
-def sinusoidal(at: Int[Tensor, "*rows time"], width: int) -> Float[Tensor, "*rows time width"]:
-    """Sines and cosines, in turn, of position / 10000 ** (2i / width) (Vaswani et al. 2017, arXiv 1706.03762)."""
+def sinusoidal(
+    at: Int[Tensor, "*rows time"], width: int, pairing: Pairing = "neighbours"
+) -> Float[Tensor, "*rows time width"]:
+    """Sines and cosines of position / 10000 ** (2i / width) (Vaswani et al. 2017, arXiv 1706.03762).
+
+    In turn, or in halves, first all sines, as in Marian's checkpoints.
+    """
     angles = at[..., None] * geometric(width, 1e4, at.device)
+    if pairing == "halves":
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :width]
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :width]
 
 

@@ -28,11 +28,19 @@ class Grouped(Settings):
 
     kind: Literal["grouped"] = "grouped"
     kv_heads: int | None = Field(default=None, ge=1)
+    head_width: int | None = Field(default=None, ge=1, description="the width divided by the heads unless given")
 
-    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart") -> Attention:
-        kv_heads = self.kv_heads or heads
-        score = part.score.build(width // heads, heads)
-        return Attention(width, heads, dropout, kv_heads=kv_heads, score=score, norm=part.norm.build(heads))
+    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart", bias: bool) -> Attention:
+        return Attention(
+            width,
+            heads,
+            dropout,
+            kv_heads=self.kv_heads,
+            head_width=self.head_width,
+            score=part.score.build(self.head_width or width // heads, heads),
+            norm=part.norm.build(heads),
+            bias=bias,
+        )
 
 
 class Latent(Settings):
@@ -42,9 +50,9 @@ class Latent(Settings):
     rank: int = Field(default=64, ge=1)
     turned: int = Field(default=16, ge=2)
 
-    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart") -> LatentAttention:
+    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart", bias: bool) -> LatentAttention:
         norm = part.norm.build(heads)
-        return LatentAttention(width, heads, dropout, rank=self.rank, turned=self.turned, norm=norm)
+        return LatentAttention(width, heads, dropout, rank=self.rank, turned=self.turned, norm=norm, bias=bias)
 
 
 class Differential(Settings):
@@ -52,8 +60,8 @@ class Differential(Settings):
 
     kind: Literal["differential"] = "differential"
 
-    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart") -> DifferentialAttention:
-        return DifferentialAttention(width, heads, dropout, norm=part.norm.build(heads))
+    def build(self, width: int, heads: int, dropout: float, part: "AttentionPart", bias: bool) -> DifferentialAttention:
+        return DifferentialAttention(width, heads, dropout, norm=part.norm.build(heads), bias=bias)
 
 
 LayoutPart = Annotated[Grouped | Latent | Differential, Field(discriminator="kind")]
@@ -76,13 +84,13 @@ class AttentionPart(Settings):
             )
         return self
 
-    def build(self, width: int, heads: int, dropout: float) -> Layout:
-        """The attention of a layer.
+    def build(self, width: int, heads: int, dropout: float, bias: bool = True) -> Layout:
+        """The attention of a layer, with or without ``bias`` in its projections.
 
         Raises:
             SettingsError: the width does not divide as heads and layout need it.
         """
-        return self.layout.build(width, heads, dropout, self)
+        return self.layout.build(width, heads, dropout, self, bias)
 
 
 class SteppingPart(Settings):

@@ -106,6 +106,17 @@ def _membership(words: Sequence[Word], pieces: int) -> Float[Tensor, "words piec
     return belongs
 
 
+def by_sides(maps: Mapping[str, Tensor], source: int) -> dict[str, Tensor]:
+    """Maps of a decoder that read the source itself, its first ``source`` steps, named as if an encoder had read it."""
+    parts: dict[str, Tensor] = {}
+    for name, weights in maps.items():
+        layer = name.removeprefix("decoder/").removesuffix("/self")
+        parts[f"encoder/{layer}/self"] = weights[:, :source, :source]
+        parts[f"decoder/{layer}/cross"] = weights[:, source:, :source]
+        parts[f"decoder/{layer}/self"] = weights[:, source:, source:]
+    return parts
+
+
 @dataclass(frozen=True)
 class AttentionMaps:
     """What a model looked at while it read one source and wrote one target; made by `AttentionMaps.of`.

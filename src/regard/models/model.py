@@ -1,5 +1,6 @@
 """The only model class: an encoder, a decoder and a head behind encode, start and advance."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -7,16 +8,45 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from regard import trees
 from regard.layers.embeddings import TokenEmbedding
+from regard.models.convolutional import ConvolutionalDecoderPart, ConvolutionalEncoderPart
+from regard.models.encoder_only import AlignedDecoderPart, PoolDecoderPart
+from regard.models.families import FAMILIES, Family
 from regard.models.heads import Head
-from regard.models.parts import Decoded, Decoder, Encoder, Memory, Size, State
+from regard.models.hierarchical import HierarchicalEncoderPart
+from regard.models.parts import Decoded, Decoder, Encoded, Encoder, Memory, Size, State, Widths
 from regard.models.recurrent import RecurrentDecoderPart, RecurrentEncoderPart
-from regard.models.transformer import TransformerDecoderPart, TransformerEncoderPart, TransformerPart
+from regard.models.transformer import TransformerDecoderPart, TransformerEncoderPart
 from regard.padded import Padded
 from regard.settings import Settings
 
-EncoderPart = Annotated[TransformerEncoderPart | RecurrentEncoderPart, Field(discriminator="kind")]
-DecoderPart = Annotated[TransformerDecoderPart | RecurrentDecoderPart, Field(discriminator="kind")]
+
+class NoEncoder(Settings):
+    """The decoder reads the source itself, before the first step: decoder-only (Liu et al. 2018, arXiv 1801.10198)."""
+
+    kind: Literal["none"] = "none"
+
+    def build(self, widths: Widths, dropout: float) -> None:
+        return None
+
+    def check(self, width: int) -> None: ...
+
+    def sized(self, size: Size) -> "NoEncoder":
+        return self
+
+    def describe(self) -> str:
+        return "no"
+
+
+EncoderPart = Annotated[
+    TransformerEncoderPart | RecurrentEncoderPart | ConvolutionalEncoderPart | HierarchicalEncoderPart | NoEncoder,
+    Field(discriminator="kind"),
+]
+DecoderPart = Annotated[
+    TransformerDecoderPart | RecurrentDecoderPart | ConvolutionalDecoderPart | PoolDecoderPart | AlignedDecoderPart,
+    Field(discriminator="kind"),
+]
 
 
 SIZES = (
@@ -26,34 +56,56 @@ SIZES = (
 )
 
 
-class ModelSettings(Settings):
-    """An encoder and a decoder of any kinds; ``kind`` names the one that both are unless said otherwise."""
+class EmbeddingPart(Settings):
+    """Tokens as vectors, in and out; widths are the model's unless given."""
 
-    kind: Literal["transformer", "rnn"] = "transformer"
+    width: int | None = Field(default=None, ge=1, le=16384)
+    output: int | None = Field(default=None, ge=1, le=16384, description="of the features that give the scores")
+    tied: Literal["all", "sides", "none"] = Field(
+        default="all", description="all: source, target and output have one weight; sides: source and target"
+    )
+    scaled: bool = Field(default=True, description="multiplied by the square root of the width on the way in")
+
+    @model_validator(mode="after")
+    def _one_weight_has_one_width(self) -> "EmbeddingPart":
+        if self.tied == "all" and self.output not in (None, self.width):
+            raise ValueError("one weight for input and output has one width: leave out output, or set tied to sides")
+        return self
+
+
+class ModelSettings(Settings):
+    """An encoder and a decoder of any kinds; ``kind`` names the family that both are of unless said otherwise."""
+
+    kind: Family = "transformer"
     width: int = Field(default=256, ge=2, le=16384)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    embedding: EmbeddingPart = EmbeddingPart()
     encoder: EncoderPart
     decoder: DecoderPart
 
     @model_validator(mode="before")
     @classmethod
-    def _sides_follow_kind(cls, data: Any) -> Any:
+    def _parts_follow_family(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         kind = data.get("kind", "transformer")
-        sides = {side: data.get(side, {}) for side in ("encoder", "decoder")}
-        return data | {
-            side: {"kind": kind} | value if isinstance(value, dict) else value for side, value in sides.items()
-        }
+        family = FAMILIES.get(kind, {}) if isinstance(kind, str) else {}
+        return data | {name: _completed(data.get(name, {}), part) for name, part in family.items()}
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelSettings":
+    def _parts_fit(self) -> "ModelSettings":
         for side, part in (("encoder", self.encoder), ("decoder", self.decoder)):
-            if isinstance(part, TransformerPart) and self.width % (2 * part.heads):
-                raise ValueError(f"width {self.width} does not split into {part.heads} {side} heads of even width")
-        if self.width % 2:
-            raise ValueError(f"width {self.width} must be even: each direction gets half")
+            try:
+                part.check(self.width)
+            except ValueError as error:
+                raise ValueError(f"{side}: {error}") from None
         return self
+
+    @property
+    def widths(self) -> Widths:
+        embedded = self.embedding.width or self.width
+        output = self.embedding.output or (embedded if self.embedding.tied == "all" else self.width)
+        return Widths(embedded, self.width, output, 0 if self.encoder.kind == "none" else self.width)
 
     def sized_for(self, tokens: int) -> "ModelSettings":
         """The same kinds at a size that fits so many target tokens of training text."""
@@ -68,45 +120,79 @@ class ModelSettings(Settings):
         sides = {"encoder": self.encoder.sized(size), "decoder": self.decoder.sized(size)}
         return self.model_copy(update={"width": size.width, "dropout": size.dropout, **sides})
 
-    def weight_bytes(self, vocabulary: int) -> int:
-        """Memory of all weights in fp32; none is taken to find out."""
-        with torch.device("meta"):
-            sides = nn.ModuleList(part.build(self.width, self.dropout) for part in (self.encoder, self.decoder))
-        return 4 * (vocabulary * self.width + sum(weight.numel() for weight in sides.parameters()))
-
     def describe(self) -> str:
         return f"{self.encoder.describe()} encoder, {self.decoder.describe()} decoder, width {self.width}"
 
 
-class Model(nn.Module):
-    """Encode a source, start a state, advance over tokens. Nothing else needs to know what is inside."""
+def _completed(given: Any, family: dict[str, Any]) -> Any:
+    """A part with what its family says where nothing was given, unless another kind was."""
+    if not isinstance(given, dict) or given.get("kind", family.get("kind")) != family.get("kind"):
+        return given
+    return family | given
 
-    def __init__(self, embedding: TokenEmbedding, encoder: Encoder, decoder: Decoder, head: Head):
+
+class Model(nn.Module):
+    """Encode a source, start a state, advance over tokens. Nothing else needs to know what is inside.
+
+    Without an encoder the decoder reads the source, and the state it is left in is the memory.
+    """
+
+    def __init__(
+        self,
+        source_embedding: TokenEmbedding,
+        embedding: TokenEmbedding,
+        encoder: Encoder | None,
+        decoder: Decoder,
+        head: Head,
+    ):
         super().__init__()
-        self.embedding, self.encoder, self.decoder, self.head = embedding, encoder, decoder, head
+        self.embedding, self.source_embedding = embedding, source_embedding
+        self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def encode(self, source: Padded) -> Memory:
         """All that decoding needs of a source, computed once; leaves (batch, ...)."""
-        encoded = self.encoder(Padded(self.embedding(source.values), source.lengths))
-        return self.decoder.remember(encoded)
+        embedded = source._replace(values=self.source_embedding(source.values))
+        if self.encoder is None:
+            _, state = self.decoder.advance(embedded, None, self.decoder.start(None, len(source.lengths), 0))
+            return Memory(state, ())
+        encoded = Encoded(source, embedded, self.encoder(embedded))
+        return Memory(self.decoder.remember(encoded), self.head.remember(encoded))
 
-    def start(self, memory: Memory, rows: int, room: int = 0) -> State:
-        """The state before the first token of ``rows`` = batch * beams rows; leaves (rows, ...)."""
-        return self.decoder.start(memory, rows, room)
+    def start(self, memory: Memory | None, rows: int, room: int = 0) -> State:
+        """The state before the first token of ``rows`` = batch * beams rows; leaves (rows, ...).
 
-    def advance(self, tokens: Padded, memory: Memory, state: State) -> tuple[Decoded, State]:
+        Without an encoder there may be no source at all, and no memory.
+        """
+        if self.encoder is not None or memory is None:
+            return self.decoder.start(memory and memory.decoder, rows, room)
+        return trees.repeat(memory.decoder, rows // max(trees.rows_of(memory.decoder), 1))
+
+    def advance(self, tokens: Padded, memory: Memory | None, state: State) -> tuple[Decoded, State]:
         """Over one token or many; the state given is consumed."""
-        return self.decoder.advance(Padded(self.embedding(tokens.values), tokens.lengths), memory, state)
+        embedded = tokens._replace(values=self.embedding(tokens.values))
+        return self.decoder.advance(embedded, memory.decoder if memory and self.encoder is not None else None, state)
 
-    def log_probs(self, decoded: Decoded, memory: Memory) -> Float[Tensor, "rows time vocabulary"]:
-        return self.head.log_probs(decoded, memory)
+    def log_probs(self, decoded: Decoded, memory: Memory | None) -> Float[Tensor, "rows time vocabulary"]:
+        return self.head.log_probs(decoded, memory.head if memory else ())
 
 
-def build_model(settings: ModelSettings, embedding: TokenEmbedding, head: Head) -> Model:
+HeadBuilder = Callable[[TokenEmbedding, Widths], Head]
+"""A head from the weight that gives a score to every token, and the widths of the model."""
+
+
+def build_model(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> Model:
     """A model with fresh weights, drawn from torch's global generator."""
-    return Model(
-        embedding,
-        settings.encoder.build(settings.width, settings.dropout),
-        settings.decoder.build(settings.width, settings.dropout),
-        head,
-    )
+    widths, tied, scaled = settings.widths, settings.embedding.tied, settings.embedding.scaled
+    source = TokenEmbedding(vocabulary, widths.embedded, scaled)
+    target = source if tied != "none" else TokenEmbedding(vocabulary, widths.embedded, scaled)
+    output = target if tied == "all" else TokenEmbedding(vocabulary, widths.output)
+    built_head = head(output, widths)
+    encoder = settings.encoder.build(widths, settings.dropout)
+    return Model(source, target, encoder, settings.decoder.build(widths, settings.dropout), built_head)
+
+
+def weight_bytes(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> int:
+    """Memory of all weights in fp32; none is taken to find out."""
+    with torch.device("meta"):
+        model = build_model(settings, vocabulary, head)
+    return 4 * sum(weight.numel() for weight in model.parameters())

@@ -9,8 +9,13 @@ from torch import Tensor
 from regard.padded import Padded
 from regard.trees import Nest
 
-Memory = Nest
-"""A nest of tensors, leaves (batch, ...), fixed while decoding: whatever the decoder projected once from the source."""
+
+class Memory(NamedTuple):
+    """What decoder and head keep of the source: nests of tensors, leaves (batch, ...), fixed while decoding."""
+
+    decoder: Nest
+    head: Nest
+
 
 State = Nest
 """A nest of tensors, leaves (batch * beams, ...), that changes from step to step; row r reads memory r // beams."""
@@ -42,9 +47,29 @@ class Size(NamedTuple):
     dropout: float
 
 
+class Widths(NamedTuple):
+    """How many features a step has: embedded, inside of the model, as the head takes it, and encoded in the memory.
+
+    Without an encoder there is no memory, and its width is 0.
+    """
+
+    embedded: int
+    model: int
+    output: int
+    memory: int
+
+
+class Encoded(NamedTuple):
+    """A source as ids, embedded, and as the encoder understood it."""
+
+    tokens: Padded
+    embedded: Padded
+    states: Padded
+
+
 @runtime_checkable
 class Encoder(Protocol):
-    """Embedded source to encoded source of the same width."""
+    """Embedded source to encoded source."""
 
     def __call__(self, embedded: Padded) -> Padded: ...
 
@@ -53,13 +78,16 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Embedded target steps to features, remembering where it is in an explicit state."""
 
-    def remember(self, encoded: Padded) -> Memory:
-        """All that depends on the source alone, computed once."""
+    def remember(self, encoded: Encoded) -> Nest:
+        """All that depends on the source alone, computed once; never asked for without an encoder."""
 
-    def start(self, memory: Memory, rows: int, room: int) -> State:
-        """The state before the first step, for ``rows`` = batch * beams rows; ``room`` steps are allocated ahead."""
+    def start(self, memory: Nest, rows: int, room: int) -> State:
+        """The state before the first step, for ``rows`` = batch * beams rows; ``room`` steps are allocated ahead.
 
-    def advance(self, embedded: Padded, memory: Memory, state: State) -> tuple[Decoded, State]:
+        Here and in `advance`, the memory is None without an encoder.
+        """
+
+    def advance(self, embedded: Padded, memory: Nest, state: State) -> tuple[Decoded, State]:
         """Over one step or many, rows of different lengths included; the state given is consumed."""
 
     def __call__(self, *arguments: Any) -> Any: ...

@@ -13,7 +13,7 @@ from regard.attention.settings import SteppingPart
 from regard.attention.stepping import Looked, unless_padding
 from regard.layers.dropout import Dropout
 from regard.layers.recurrence import CELLS, Bidirectional, CellState
-from regard.models.parts import Decoded, Size
+from regard.models.parts import Decoded, Encoded, Size, Widths
 from regard.padded import Padded
 from regard.settings import Settings
 
@@ -25,8 +25,12 @@ class RecurrentEncoderPart(Settings):
     cell: Literal["gru", "lstm"] = "gru"
     layers: int = Field(default=1, ge=1, le=32)
 
-    def build(self, width: int, dropout: float) -> "RecurrentEncoder":
-        return RecurrentEncoder(self, width, dropout)
+    def build(self, widths: Widths, dropout: float) -> "RecurrentEncoder":
+        return RecurrentEncoder(self, widths.model, dropout)
+
+    def check(self, width: int) -> None:
+        if width % 2:
+            raise ValueError(f"width {width} must be even: each direction gets half")
 
     def sized(self, size: Size) -> "RecurrentEncoderPart":
         return self  # one layer is what attention needs; the width grows with the model
@@ -42,8 +46,10 @@ class RecurrentDecoderPart(Settings):
     cell: Literal["gru", "lstm"] = "gru"
     attention: SteppingPart = SteppingPart()
 
-    def build(self, width: int, dropout: float) -> "RecurrentDecoder":
-        return RecurrentDecoder(self, width, dropout)
+    def build(self, widths: Widths, dropout: float) -> "RecurrentDecoder":
+        return RecurrentDecoder(self, widths.model, dropout)
+
+    def check(self, width: int) -> None: ...
 
     def sized(self, size: Size) -> "RecurrentDecoderPart":
         return self
@@ -99,11 +105,12 @@ class RecurrentDecoder(nn.Module):
         self.readout = nn.Linear(3 * width, width)
         self.dropout = Dropout(dropout)
 
-    def remember(self, encoded: Padded) -> RecurrentMemory:
-        real = encoded.mask[..., None].to(encoded.values.dtype)
-        mean = (encoded.values * real).sum(1) / encoded.lengths.clamp(min=1)[:, None]
+    def remember(self, encoded: Encoded) -> RecurrentMemory:
+        states = encoded.states
+        real = states.mask[..., None].to(states.values.dtype)
+        mean = (states.values * real).sum(1) / states.lengths.clamp(min=1)[:, None]
         return RecurrentMemory(
-            self.cross_attention.remember(encoded.values), encoded.lengths, torch.tanh(self.first(mean))
+            self.cross_attention.remember(states.values), states.lengths, torch.tanh(self.first(mean))
         )
 
     def start(self, memory: RecurrentMemory, rows: int, room: int) -> RecurrentState:

@@ -1,22 +1,21 @@
-"""The Transformer (Vaswani et al. 2017, 1706.03762) with the norm before each part (Xiong et al. 2020, 2002.04745)."""
+"""The Transformer (Vaswani et al. 2017, arXiv 1706.03762) and what became of it."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regard.attention import Causal, Lengths, Where
-from regard.attention.keyvalues import Cache, extend, start
 from regard.attention.positions import PositionPart, Sinusoidal
-from regard.attention.request import Bias
-from regard.attention.rotary import Rotation
 from regard.attention.settings import AttentionPart
 from regard.layers.dropout import Dropout
-from regard.layers.feedforward import FeedForward
-from regard.models.parts import Decoded, Size
+from regard.layers.feedforward import Activation, FeedForward
+from regard.layers.residual import LayerNormPart, Residual, StepNormPart
+from regard.models.mixing import DecoderMixing, EncoderMixing, Mixed, Mixing, Order, SelfAttention, SelfAttentionPart
+from regard.models.parts import Decoded, Encoded, Size, Widths
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.trees import Nest
@@ -29,9 +28,20 @@ class TransformerPart(Settings):
     layers: int = Field(default=4, ge=1, le=128)
     heads: int = Field(default=4, ge=1)
     feedforward: int = Field(default=1024, ge=1, le=65536)
+    activation: Activation = "relu"
     attention_dropout: float = Field(default=0.1, ge=0, lt=1)
     positions: PositionPart = Sinusoidal()
     attention: AttentionPart = AttentionPart()
+    norm: StepNormPart = LayerNormPart()
+    norm_first: bool = Field(default=True, description="before each part of a layer, and after the last layer")
+    norm_embedded: bool = Field(default=False, description="also before the first layer")
+    bias: bool = Field(default=True, description="in projections and norms")
+    shared_layers: bool = Field(default=False, description="all layers have the weights of the first")
+    layer_drop: float = Field(default=0, ge=0, lt=1, description="the share of layers left out in training")
+
+    def check(self, width: int) -> None:
+        if width % (2 * self.heads) and not getattr(self.attention.layout, "head_width", None):
+            raise ValueError(f"width {width} does not split into {self.heads} heads of even width")
 
     def sized(self, size: Size) -> "TransformerPart":
         changes = {"layers": size.layers, "heads": size.heads, "feedforward": size.feedforward}
@@ -42,19 +52,30 @@ class TransformerPart(Settings):
 
 
 class TransformerEncoderPart(TransformerPart):
-    """An encoder."""
+    """An encoder; ``mixers`` take turns from layer to layer."""
 
-    def build(self, width: int, dropout: float) -> "TransformerEncoder":
-        return TransformerEncoder(self, width, dropout)
+    mixers: tuple[EncoderMixing, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
+
+    @model_validator(mode="after")
+    def _shared_layers_are_alike(self) -> "TransformerEncoderPart":
+        return _with_shareable(self, self.mixers)
+
+    def build(self, widths: Widths, dropout: float) -> "TransformerEncoder":
+        return TransformerEncoder(self, widths, dropout)
 
 
 class TransformerDecoderPart(TransformerPart):
-    """A decoder; ``attention`` is to its own steps."""
+    """A decoder; ``attention`` is to its own steps, ``mixers`` take turns from layer to layer."""
 
     cross_attention: AttentionPart = AttentionPart()
+    mixers: tuple[DecoderMixing, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
 
-    def build(self, width: int, dropout: float) -> "TransformerDecoder":
-        return TransformerDecoder(self, width, dropout)
+    @model_validator(mode="after")
+    def _shared_layers_are_alike(self) -> "TransformerDecoderPart":
+        return _with_shareable(self, self.mixers)
+
+    def build(self, widths: Widths, dropout: float) -> "TransformerDecoder":
+        return TransformerDecoder(self, widths, dropout)
 
 
 class TransformerMemory(NamedTuple):
@@ -64,139 +85,159 @@ class TransformerMemory(NamedTuple):
     lengths: Int[Tensor, "batch"]
 
 
-TransformerState = tuple[Cache, ...]
-"""What every layer keeps of the steps so far."""
+class TransformerState(NamedTuple):
+    """How many steps each row took, and what every layer keeps of them."""
+
+    lengths: Int[Tensor, "rows"]
+    layers: tuple[Nest, ...]
 
 
-class Order(NamedTuple):
-    """Where the steps of a call stand, and what that does to queries, keys and scores."""
+class Layer(nn.Module):
+    """Steps see each other, then the memory if there is one, then a feed-forward network takes each alone."""
 
-    at: Int[Tensor, "#rows time"]
-    turn: Rotation | None
-    bias: Bias | None
-
-
-class Positions(nn.Module):
-    """How steps get their order: in the input, in queries and keys, or in the scores."""
-
-    def __init__(self, part: TransformerPart, width: int, turned: int):
+    def __init__(self, part: TransformerPart, mixing: Mixing, width: int, dropout: float, cross: AttentionPart | None):
         super().__init__()
-        self.position, self.heads, self.turned = part.positions.build(width, part.heads), part.heads, turned
-        self.position.on_qk(torch.zeros(1, 1, dtype=torch.long), turned)  # what cannot be turned is refused now
+        self.mixing: Any = mixing
+        self.cross_attention = cross.build(width, part.heads, part.attention_dropout, part.bias) if cross else None
+        self.feedforward = FeedForward(width, part.feedforward, dropout, part.activation, part.bias)
+        self.around_mixing = _residual(part, width, dropout)
+        self.around_cross = _residual(part, width, dropout) if cross else None
+        self.around_feedforward = _residual(part, width, dropout)
 
     def forward(
-        self, inputs: Float[Tensor, "rows time width"], at: Int[Tensor, "#rows time"]
+        self, steps: Padded, order: Order, past: Nest | None, memory: Nest = None, cross_where: Where | None = None
+    ) -> tuple[Float[Tensor, "rows time width"], Nest]:
+        """Over some steps, and what is kept of them; ``cross_where`` says which steps of the memory to look at."""
+        inputs, lengths = steps.values, steps.lengths
+        found, past = self.mixing(Padded(self.around_mixing.before(inputs), lengths), order, past)
+        inputs = self.around_mixing.after(inputs, found)
+        if self.cross_attention and self.around_cross and cross_where:
+            queries = self.cross_attention.ask(self.around_cross.before(inputs))
+            found = self.cross_attention(queries, memory, cross_where, order.at)
+            inputs = self.around_cross.after(inputs, found)
+        found = self.feedforward(self.around_feedforward.before(inputs))
+        return self.around_feedforward.after(inputs, found), past
+
+
+class Stack(nn.Module):
+    """Layer upon layer, with what stands before the first and after the last."""
+
+    def __init__(
+        self,
+        part: TransformerEncoderPart | TransformerDecoderPart,
+        where: Where,
+        widths: tuple[int, int, int],
+        dropout: float,
+        cross: AttentionPart | None = None,
+    ):
+        super().__init__()
+        entered, width, left = widths
+        self.where, self.layer_drop, self.dropout = where, part.layer_drop, Dropout(dropout)
+        self.layers = nn.ModuleList(
+            Layer(part, _mixing(part, number, width, where.reach), width, dropout, cross)
+            for number in range(part.layers)
+        )
+        for layer in self.layers[1:] if part.shared_layers else ():
+            share(self.layers[0], layer)
+        self.heads, self.turned = part.heads, _turned(self.layers)
+        self.position = part.positions.build(width, part.heads)
+        self.position.on_qk(torch.zeros(1, 1, dtype=torch.long), self.turned)  # what cannot be turned is refused now
+        self.norm = part.norm.build(width, part.bias) if part.norm_first else nn.Identity()
+        self.first_norm = part.norm.build(width, part.bias) if part.norm_embedded else nn.Identity()
+        self.enter = nn.Identity() if entered == width else nn.Linear(entered, width, bias=False)
+        self.leave = nn.Identity() if left == width else nn.Linear(width, left, bias=False)
+
+    def begin(
+        self, embedded: Float[Tensor, "rows time embedded"], at: Int[Tensor, "#rows time"]
     ) -> tuple[Float[Tensor, "rows time width"], Order]:
-        position = self.position
-        order = Order(at, position.on_qk(at, self.turned), position.on_score(self.heads))
-        return position.on_input(inputs, at), order
+        """The input of the first layer for steps at positions ``at``."""
+        order = Order(at, self.where, self.position.on_qk(at, self.turned), self.position.on_score(self.heads))
+        inputs = self.position.on_input(self.enter(embedded), at)
+        return self.dropout(self.first_norm(inputs)), order
+
+    def kept(self) -> Iterator[tuple[int, Layer]]:
+        """The layers with their numbers, without those that are left out this time (Fan et al. 2019, 1909.11556)."""
+        for number, layer in enumerate(self.layers):
+            if not (self.training and self.layer_drop and bool(torch.rand(()) < self.layer_drop)):
+                yield number, cast(Layer, layer)
 
 
-class Residual(nn.Module):
-    """The norm before a part, and dropout on what the part adds."""
-
-    def __init__(self, width: int, dropout: float):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
-
-
-class EncoderLayer(nn.Module):
-    def __init__(self, part: TransformerPart, width: int, dropout: float):
-        super().__init__()
-        self.self_attention = part.attention.build(width, part.heads, part.attention_dropout)
-        self.feedforward = FeedForward(width, part.feedforward, dropout)
-        self.before_self, self.before_feedforward = Residual(width, dropout), Residual(width, dropout)
-
-    def forward(self, inputs: Tensor, where: Where, order: Order) -> Tensor:
-        queries, own = self.self_attention.project(self.before_self.norm(inputs), order.turn)
-        inputs = inputs + self.before_self.dropout(self.self_attention(queries, own, where, bias=order.bias))
-        return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs)))
-
-
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(Stack):
     """Self-attention over the whole source, layer upon layer."""
 
-    def __init__(self, part: TransformerPart, width: int, dropout: float):
-        super().__init__()
-        self.where = part.attention.where.build()
-        self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(EncoderLayer(part, width, dropout) for _ in range(part.layers))
-        self.positions = Positions(part, width, cast(EncoderLayer, self.layers[0]).self_attention.turned)
-        self.norm = nn.LayerNorm(width)
+    def __init__(self, part: TransformerEncoderPart, widths: Widths, dropout: float):
+        sizes = widths.embedded, widths.model, widths.model
+        super().__init__(part, part.attention.where.build(), sizes, dropout)
 
     def forward(self, embedded: Padded) -> Padded:
         at = torch.arange(embedded.values.shape[1], device=embedded.values.device)[None]
-        features, order = self.positions(embedded.values, at)
-        features = self.dropout(features)
-        where = Lengths(embedded.lengths) & self.where
-        for layer in self.layers:
-            features = layer(features, where, order)
-        return Padded(self.norm(features), embedded.lengths)
+        features, order = self.begin(embedded.values, at)
+        for _, layer in self.kept():
+            features, _ = layer(Padded(features, embedded.lengths), order, None)
+        return Padded(self.leave(self.norm(features)), embedded.lengths)
 
 
-class DecoderLayer(nn.Module):
-    def __init__(self, part: TransformerDecoderPart, width: int, dropout: float):
-        super().__init__()
-        self.self_attention = part.attention.build(width, part.heads, part.attention_dropout)
-        self.cross_attention = part.cross_attention.build(width, part.heads, part.attention_dropout)
-        self.feedforward = FeedForward(width, part.feedforward, dropout)
-        self.before_self, self.before_cross = Residual(width, dropout), Residual(width, dropout)
-        self.before_feedforward = Residual(width, dropout)
+class TransformerDecoder(Stack):
+    """Causal self-attention over the target so far and cross-attention over the source, if there is one."""
 
-    def forward(
-        self, steps: Padded, order: Order, where: tuple[Where, Where], memory: Nest, past: Cache
-    ) -> tuple[Float[Tensor, "rows time width"], Cache]:
-        """Over some steps, which may look at their own past and at the memory ``where`` says."""
-        inputs, (own_where, cross_where) = steps.values, where
-        queries, own = self.self_attention.project(self.before_self.norm(inputs), order.turn)
-        begins = past.buffers[0].shape[-2] == 0  # positions from 0 on need no saying, and have faster kernels
-        past, seen = extend(past, own, steps.lengths)
-        found = self.self_attention(
-            queries, type(own)(*seen.buffers), own_where, None if begins else order.at, seen.at, order.bias
-        )
-        inputs = inputs + self.before_self.dropout(found)
-        queries = self.cross_attention.ask(self.before_cross.norm(inputs))
-        inputs = inputs + self.before_cross.dropout(self.cross_attention(queries, memory, cross_where, order.at))
-        return inputs + self.before_feedforward.dropout(self.feedforward(self.before_feedforward.norm(inputs))), past
+    def __init__(self, part: TransformerDecoderPart, widths: Widths, dropout: float):
+        sizes = widths.embedded, widths.model, widths.output
+        cross = part.cross_attention if widths.memory else None
+        super().__init__(part, Causal() & part.attention.where.build(), sizes, dropout, cross)
+        self.cross_where = part.cross_attention.where.build()
 
+    def remember(self, encoded: Encoded) -> TransformerMemory:
+        kept = (cast(Layer, layer).cross_attention for layer in self.layers)
+        states = encoded.states
+        return TransformerMemory(tuple(one.remember(states.values) for one in kept if one is not None), states.lengths)
 
-class TransformerDecoder(nn.Module):
-    """Causal self-attention over the target so far and cross-attention over the source."""
-
-    def __init__(self, part: TransformerDecoderPart, width: int, dropout: float):
-        super().__init__()
-        self.width = width
-        self.where, self.cross_where = Causal() & part.attention.where.build(), part.cross_attention.where.build()
-        self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(DecoderLayer(part, width, dropout) for _ in range(part.layers))
-        self.positions = Positions(part, width, next(self._layers()).self_attention.turned)
-        self.norm = nn.LayerNorm(width)
-
-    def remember(self, encoded: Padded) -> TransformerMemory:
-        return TransformerMemory(
-            tuple(layer.cross_attention.remember(encoded.values) for layer in self._layers()), encoded.lengths
-        )
-
-    def _layers(self) -> Iterator[DecoderLayer]:
-        return cast(Iterator[DecoderLayer], iter(self.layers))
-
-    def start(self, memory: TransformerMemory, rows: int, room: int) -> TransformerState:
-        lengths = memory.lengths.new_zeros(rows)
-        nothing = self.norm.weight.new_zeros(rows, 0, self.width)
-        empty = (layer.self_attention.remember(nothing) for layer in self._layers())
-        return tuple(start(buffers, lengths, room, self.where.reach) for buffers in empty)
+    def start(self, memory: TransformerMemory | None, rows: int, room: int) -> TransformerState:
+        states = tuple(cast(Layer, layer).mixing.start(rows, room) for layer in self.layers)
+        device = memory.lengths.device if memory else next(self.parameters()).device
+        return TransformerState(torch.zeros(rows, dtype=torch.long, device=device), states)
 
     def advance(
-        self, embedded: Padded, memory: TransformerMemory, state: TransformerState
+        self, embedded: Padded, memory: TransformerMemory | None, state: TransformerState
     ) -> tuple[Decoded, TransformerState]:
-        values, lengths = embedded
-        at = state[0].lengths[:, None] + torch.arange(values.shape[1], device=values.device)
-        features, order = self.positions(values, at)
-        features = self.dropout(features)
-        where = self.where, Lengths(memory.lengths) & self.cross_where
-        grown = []
-        for layer, layer_memory, past in zip(self.layers, memory.layers, state, strict=True):
-            features, past = layer(Padded(features, lengths), order, where, layer_memory, past)
-            grown.append(past)
-        return Decoded(self.norm(features)), tuple(grown)
+        values, lengths = embedded.values, embedded.lengths
+        at = state.lengths[:, None] + torch.arange(values.shape[1], device=values.device)
+        features, order = self.begin(values, at)
+        where = Lengths(memory.lengths) & self.cross_where if memory else None
+        grown = list(state.layers)
+        for number, layer in self.kept():
+            seen = memory.layers[number] if memory else None
+            features, grown[number] = layer(Padded(features, lengths), order, grown[number], seen, where)
+        return Decoded(self.leave(self.norm(features))), TransformerState(state.lengths + lengths, tuple(grown))
+
+
+def share(first: nn.Module, other: nn.Module) -> None:
+    """Give one module the weights of another of the same shape (Lan et al. 2019, arXiv 1909.11942)."""
+    for path, module in first.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            setattr(other.get_submodule(path), name, weight)
+
+
+def _residual(part: TransformerPart, width: int, dropout: float) -> Residual:
+    return Residual(part.norm.build(width, part.bias), dropout, part.norm_first)
+
+
+def _mixing(
+    part: TransformerEncoderPart | TransformerDecoderPart, number: int, width: int, reach: int | None
+) -> Mixing:
+    chosen = part.mixers[number % len(part.mixers)]
+    if isinstance(chosen, SelfAttentionPart):
+        attention = part.attention.build(width, part.heads, part.attention_dropout, part.bias)
+        return SelfAttention(attention, width, reach)
+    return Mixed(chosen.build(width, part.heads))
+
+
+def _turned(layers: nn.ModuleList) -> int:
+    """How many features of queries and keys positions turn; none where no layer has any."""
+    mixings = (cast(Layer, layer).mixing for layer in layers)
+    return next((one.self_attention.turned for one in mixings if isinstance(one, SelfAttention)), 2)
+
+
+def _with_shareable(part: Any, mixers: tuple[Settings, ...]) -> Any:
+    if part.shared_layers and len(set(mixers)) > 1:
+        raise ValueError("shared layers are all alike: give one mixer, or leave out shared_layers")
+    return part

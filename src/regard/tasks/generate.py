@@ -16,9 +16,9 @@ from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.search import Search, search
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
-from regard.models.heads import TokenHead
+from regard.models.heads import Head, TextHeadPart, TokenHeadPart
 from regard.models.model import Model
-from regard.models.parts import Decoded, Loss, Memory
+from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
@@ -31,6 +31,7 @@ class GenerateSettings(Settings):
     """What Generate can be told."""
 
     kind: Literal["generate"] = "generate"
+    head: TextHeadPart = TokenHeadPart()
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     consistency: float = Field(default=0, ge=0, description="R-Drop's alpha; 0: off")
     metric: Literal["bleu", "chrf", "exact_match", "loss"] = "bleu"
@@ -46,8 +47,8 @@ class Generate:
         self.metric: str = settings.metric
         self.fingerprint = hashlib.blake2b(field.tokeniser.serialised, digest_size=16).hexdigest()
 
-    def head(self, embedding: TokenEmbedding) -> TokenHead:
-        return TokenHead(embedding, self.settings.label_smoothing)
+    def head(self, output: TokenEmbedding, widths: Widths) -> Head:
+        return self.settings.head.build(output, widths, self.settings.label_smoothing)
 
     def source(self, row: Row) -> list[int]:
         return self.field.source(row)
@@ -59,7 +60,7 @@ class Generate:
         """Each token given the source and all tokens before it (teacher forcing)."""
         if not (self.settings.consistency and model.training):
             memory, decoded = self._forced(model, batch)
-            return model.head.loss(decoded, batch.target, memory)
+            return model.head.loss(decoded, batch.target, memory.head)
         return self._consistent_loss(model, batch)
 
     def _forced(self, model: Model, batch: Batch) -> tuple[Memory, Decoded]:
@@ -72,13 +73,16 @@ class Generate:
 
         R-Drop (Liang et al. 2021, arXiv 2106.14448), equation 4, divided by two so that it stays a loss per token.
         """
-        memory, first = self._forced(model, batch)
-        _, second = self._forced(model, batch)
-        one, other = (model.head.loss(decoded, batch.target, memory) for decoded in (first, second))
-        apart = model.head.divergence(first, second, batch.target)
+        (memory, first), (other_memory, second) = self._forced(model, batch), self._forced(model, batch)
+        memories = memory.head, other_memory.head
+        one, other = (
+            model.head.loss(decoded, batch.target, kept)
+            for decoded, kept in zip((first, second), memories, strict=True)
+        )
+        apart = model.head.divergence(first, second, batch.target, memories)
         total = (one.total + other.total + self.settings.consistency * apart / 2) / 2
-        parts = {"nll": (one.parts["nll"] + other.parts["nll"]) / 2, "divergence": apart.detach()}
-        return Loss(total, one.count, parts)
+        means = {name: (part + other.parts[name]) / 2 for name, part in one.parts.items()}
+        return Loss(total, one.count, means | {"divergence": apart.detach()})
 
     def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
         memory = model.encode(source)

@@ -14,7 +14,7 @@ from regard.decoding.search import Search
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
 from regard.models.model import Model
-from regard.models.parts import Loss
+from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, pad
 
 
@@ -81,7 +81,8 @@ class Task(Protocol):
     def redraw(self) -> Callable[[Ids], Ids] | None:
         """The same ids cut into other pieces at random, for training; None: as they are."""
 
-    def head(self, embedding: TokenEmbedding) -> Head: ...
+    def head(self, output: TokenEmbedding, widths: Widths) -> Head:
+        """What the model ends in; ``output`` has a vector for each token of the vocabulary."""
 
     def source(self, row: Row) -> Ids:
         """The ids of a row's source, with their end."""

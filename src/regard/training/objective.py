@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from regard.errors import SettingsError
-from regard.layers.embeddings import TokenEmbedding
 from regard.memory import free_memory
-from regard.models.model import Model, ModelSettings, build_model
+from regard.models.model import Model, ModelSettings, build_model, weight_bytes
 from regard.models.parts import Loss
 from regard.randomness import seed_for
 from regard.tasks.task import Batch, Task
@@ -32,16 +31,15 @@ def build_objective(task: Task, settings: ModelSettings, seed: int, copies: int 
     Raises:
         SettingsError: the memory of this machine has no room for them; none was taken.
     """
-    _refuse_too_large(settings, task.vocabulary, copies)
+    _refuse_too_large(task, settings, copies)
     torch.manual_seed(seed_for(seed, "weights"))
-    embedding = TokenEmbedding(task.vocabulary, settings.width)
-    return Objective(task, build_model(settings, embedding, task.head(embedding)))
+    return Objective(task, build_model(settings, task.vocabulary, task.head))
 
 
-def _refuse_too_large(settings: ModelSettings, vocabulary: int, copies: int) -> None:
-    needed, free = copies * settings.weight_bytes(vocabulary), free_memory()
+def _refuse_too_large(task: Task, settings: ModelSettings, copies: int) -> None:
+    needed, free = copies * weight_bytes(settings, task.vocabulary, task.head), free_memory()
     if needed > free:
-        what = f"{settings.describe()}, {vocabulary:,} tokens"
+        what = f"{settings.describe()}, {task.vocabulary:,} tokens"
         kept = "weights" if copies == 1 else f"weights, {copies} times,"
         message = f"its {kept} need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: {what}"
         hint = "lower model.width, model.encoder.layers, model.decoder.layers or their feedforward"

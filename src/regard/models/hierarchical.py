@@ -1,0 +1,75 @@
+"""Hierarchical attention over words and sentences (Yang et al. 2016, NAACL, "Hierarchical Attention Networks")."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from regard.attention import Pool
+from regard.models.parts import Size, Widths
+from regard.models.recurrent import RecurrentEncoderPart
+from regard.padded import Padded
+from regard.settings import Settings
+
+
+class HierarchicalEncoderPart(Settings):
+    """Words to sentences to a document, each level read in both directions."""
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    words: RecurrentEncoderPart = RecurrentEncoderPart()
+    sentences: RecurrentEncoderPart = RecurrentEncoderPart()
+
+    def build(self, widths: Widths, dropout: float) -> "HierarchicalEncoder":
+        return HierarchicalEncoder(self, widths, dropout)
+
+    def check(self, width: int) -> None:
+        self.words.check(width)
+        self.sentences.check(width)
+
+    def sized(self, size: Size) -> "HierarchicalEncoderPart":
+        levels = {"words": self.words.sized(size), "sentences": self.sentences.sized(size)}
+        return self.model_copy(update=levels)
+
+    def describe(self) -> str:
+        return f"hierarchical ({self.words.describe()}, {self.sentences.describe()})"
+
+
+class HierarchicalEncoder(nn.Module):
+    """The words of each sentence in both directions, pooled by attention to the sentence; then the sentences.
+
+    ``segments`` numbers the sentence of each word, in order from 0; without them a row is one sentence. Out come states
+    of sentences: (batch, sentences, width). A number without words is a sentence of zeros. Pooled in turn by a `pool`
+    decoder with a hidden width, it is the classifier of the paper. In a record, row ``b * sentences + s`` of the word
+    attention is sentence s of row b.
+    """
+
+    def __init__(self, part: HierarchicalEncoderPart, widths: Widths, dropout: float):
+        super().__init__()
+        self.words = part.words.build(widths, dropout)
+        self.word_attention = Pool(widths.model, hidden=widths.model)
+        self.sentences = part.sentences.build(widths._replace(embedded=widths.model), dropout)
+
+    def forward(self, embedded: Padded) -> Padded:
+        words, counts = split_sentences(embedded)
+        read = self.words(Padded(words.values, words.lengths.clamp(min=1)))  # a network reads no row without steps
+        pooled = self.word_attention(Padded(read.values, words.lengths))[:, 0]
+        documents = pooled.unflatten(0, (len(counts), -1))
+        return Padded(self.sentences(Padded(documents, counts.clamp(min=1))).values, counts)
+
+
+def split_sentences(words: Padded) -> tuple[Padded, Int[Tensor, "batch"]]:
+    """Each sentence as a row, those of a document side by side, and how many each document has.
+
+    All documents get as many rows as the one with the most sentences, at least one; rows may be empty.
+    """
+    real = words.mask
+    segments = real.long() - 1 if words.segments is None else words.segments.masked_fill(~real, -1)
+    counts = segments.amax(1) + 1
+    most = max(int(counts.max()), 1)
+    documents = torch.arange(len(counts), device=counts.device)[:, None]
+    lengths = (documents * most + segments)[real].bincount(minlength=len(counts) * most)
+    shape = len(lengths), max(int(lengths.max()), 1), *words.values.shape[2:]
+    sentences = Padded(words.values.new_zeros(shape), lengths)
+    sentences.values[sentences.mask] = words.values[real]  # both have the words in the order of the document
+    return sentences, counts
