@@ -8,11 +8,13 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from convolutional_cases import CONVOLUTIONAL
+from recurrent_cases import RECURRENT
 from regard.models.model import ModelSettings
 
 Part = dict[str, Any]
 
-TINY = {"layers": 2, "heads": 2, "feedforward": 12}  # a new number in a part's settings is told its size here
+# a new number in the settings of a part is told its size here
+TINY = {"layers": 2, "heads": 2, "feedforward": 12, "kernel": 5}
 
 
 def parts_of(side: str) -> dict[str, Any]:
@@ -89,6 +91,8 @@ MIXERS = {
         of("nystrom", landmarks=2, reach=1),
         of("non_causal", of=of("performer", features=4)),
         of("both_ways", of=of("gated_delta_rule")),
+        of("lightweight", kernel=4),
+        of("dynamic", kernel=3),
     ],
     "decoder": [
         of("linear"),
@@ -97,6 +101,8 @@ MIXERS = {
         of("gated_linear", rank=2),
         of("delta_rule"),
         of("gated_delta_rule"),
+        of("lightweight", kernel=3),
+        of("dynamic", kernel=4),
     ],
 }
 TODAY = {
@@ -134,7 +140,7 @@ def cases() -> Iterator[tuple[str, Part]]:
     """Every kind of encoder with every kind of decoder, every choice once, and what matters together."""
     other = {"encoder": tiny("rnn", "encoder"), "decoder": tiny("transformer", "decoder")}
     for encoder, decoder in product(parts_of("encoder"), parts_of("decoder")):
-        if (encoder, decoder) not in (("none", "pool"), ("none", "aligned"), ("none", "rnn")):
+        if (encoder, decoder) not in (("none", "pool"), ("none", "aligned")):
             yield f"{encoder}:{decoder}", sides(tiny(encoder, "encoder"), tiny(decoder, "decoder"))
     for side in ("encoder", "decoder"):
         yield from ((name, sides(**other | {side: part})) for name, part in chosen(side))
@@ -149,9 +155,12 @@ def cases() -> Iterator[tuple[str, Part]]:
     yield "layer-drop", transformers({"layer_drop": 0.5}, {"layer_drop": 0.5})
     for place, one in enumerate(EMBEDDINGS):
         yield f"embedding-{place}", transformers({}, {}, embedding=one)
+        yield f"rnn-embedding-{place}", sides(of("rnn"), of("rnn"), embedding=one)
+        yield f"convolutional-embedding-{place}", sides(of("convolutional"), of("convolutional"), embedding=one)
     yield from ((title(one), sides(of("rnn"), of("rnn", attention=one))) for one in STEPPING)
-    for place, (encoder, decoder) in enumerate(CONVOLUTIONAL):
-        yield f"convolutional-{place}", sides(encoder, decoder)
+    for name, pairs in (("recurrent", RECURRENT), ("convolutional", CONVOLUTIONAL)):
+        for place, (encoder, decoder) in enumerate(pairs):
+            yield f"{name}-{place}", sides(encoder, decoder)
 
 
 CASES = [pytest.param(settings, id=name) for name, settings in cases()]

@@ -171,10 +171,10 @@ def test_torch_multihead_attention_agrees(kernel):
 
 def test_additive_attention_is_bahdanau():
     module = SteppingPart().build(4).double()
-    state, memory = random(2, 4), random(2, 6, 4)
-    scores = torch.tanh(module.query(state)[:, None] + module.key(memory)) @ module.score.direction
-    found, looked = module(state, module.remember(memory), Full(), torch.zeros(2, dtype=torch.long), ())
-    torch.testing.assert_close(found, torch.einsum("bk,bkw->bw", F.softmax(scores, dim=-1), memory))
+    states, memory = random(2, 3, 4), random(2, 6, 4)
+    scores = torch.tanh(module.query(states)[:, :, None] + module.key(memory)[:, None]) @ module.score.direction
+    found, looked = module(states, module.remember(memory), Full(), torch.arange(3).expand(2, 3), ())
+    torch.testing.assert_close(found, torch.einsum("bsk,bkw->bsw", F.softmax(scores, dim=-1), memory))
     assert looked == ()
 
 

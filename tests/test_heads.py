@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoder_only_cases import answers, learn, model_of, whole
 from regard import trees
-from regard.attention import Lengths, record
+from regard.attention import attend, record
 from regard.attention.settings import SteppingPart
 from regard.errors import SettingsError
 from regard.layers import losses
@@ -19,6 +18,7 @@ from regard.models.recurrent import RecurrentDecoderPart, RecurrentEncoderPart
 from regard.padded import Padded, pad
 from regard.settings import override, parse
 from regard.tasks.generate import GenerateSettings
+from small_models import answers, learn, model_of, whole
 
 VOCABULARY, WIDTHS = 9, Widths(4, 6, 5, 6)
 SOURCE = pad([[4, 5, 4, 6, 3], [7, 3], [8, 8, 8, 3]])
@@ -191,17 +191,15 @@ def test_copying_needs_a_state_for_each_token():
 def test_coverage_in_the_score_is_equation_11():
     """e_i = v . tanh(W_h h_i + W_s s + w_c c_i + b), where c_i sums the weights of all steps before."""
     part = SteppingPart.model_validate({"score": {"kind": "location_sensitive", "kernel": 1, "cumulative": True}})
-    attention, states, queries = part.build(6).double(), random(2, 5, 6), random(4, 2, 6)
-    score = attention.score
+    attention, states, queries = part.build(6).double(), random(2, 5, 6), random(2, 4, 6)
+    score, asked, keys = attention.score, attention.query(queries), attention.key(states)
+    found = attend(asked[:, None], keys[:, None], states[:, None], score=score).out[:, 0]
     of_coverage = score.location.weight @ score.filters.weight[:, 0, 0]
-    memory = attention.remember(states)
-    looked, coverage = attention.start(memory, 2), torch.zeros(2, 5, dtype=torch.float64)
-    for step, query in enumerate(queries):
-        inner = attention.key(states) + attention.query(query)[:, None] + of_coverage * coverage[..., None]
+    coverage = torch.zeros(2, 5, dtype=torch.float64)
+    for step in range(4):
+        inner = keys + asked[:, step, None] + of_coverage * coverage[..., None]
         weights = torch.softmax(torch.tanh(inner) @ score.additive.direction, -1)
-        where = Lengths(torch.tensor([5, 5]))
-        found, looked = attention(query, memory, where, torch.full((2,), step), looked)
-        torch.testing.assert_close(found, (weights[:, None] @ states)[:, 0])
+        torch.testing.assert_close(found[:, step], (weights[:, None] @ states)[:, 0])
         coverage = coverage + weights
 
 

@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from encoder_only_cases import VOCABULARY, answers, learn, model_of, whole, with_garbage
 from regard import trees
 from regard.attention import record
 from regard.models.encoder_only import PoolDecoderPart
 from regard.models.hierarchical import HierarchicalEncoder, HierarchicalEncoderPart, split_sentences
 from regard.models.parts import Widths
-from regard.models.recurrent import RecurrentEncoderPart
+from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded, pad
+from small_models import VOCABULARY, answers, learn, model_of, whole, with_garbage
 
 PART = HierarchicalEncoderPart(sentences=RecurrentEncoderPart(cell="lstm"))
 WIDTHS = Widths(8, 8, 8, 8)
-SENTENCES = [[[4, 5, 6], [7], [8, 9, 10, 11]], [[5, 4]], [[6], [7, 8, 9]]]
+SENTENCES = [[[4, 5, 6], [7], [8, 9, 10, 11]], [[5, 4]], [[6], [], [7, 8, 9]]]
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +41,20 @@ def encoder() -> HierarchicalEncoder:
 
 def by_hand(encoder: HierarchicalEncoder, row: list[list[int]]) -> torch.Tensor:
     """Equations 1 to 10 of Yang et al. 2016, sentence by sentence."""
-    pool, vectors = encoder.word_attention, []
-    for sentence in row:
-        [states] = encoder.words(embedded(pad([sentence]))).values
-        scores = torch.tanh(states @ pool.bend[0].weight.T + pool.bend[0].bias) @ pool.queries[0]
-        vectors.append(torch.softmax(scores, 0) @ states)
-    return encoder.sentences(whole(torch.stack(vectors)[None])).values[0]
+    pool, vectors = encoder.word_attention, torch.zeros(len(row), WIDTHS.model, dtype=torch.float64)
+    for number, sentence in enumerate(row):
+        if sentence:
+            [states] = encoder.words(embedded(pad([sentence]))).values
+            scores = torch.tanh(states @ pool.bend[0].weight.T + pool.bend[0].bias) @ pool.queries[0]
+            vectors[number] = torch.softmax(scores, 0) @ states
+    return encoder.sentences(whole(vectors[None])).values[0]
 
 
 def test_segments_travel_with_their_rows():
     words = documents(SENTENCES)
     for one in (words, words.to("cpu")):
         chosen = trees.select(trees.repeat(one, 2), torch.tensor([4, 1]))
-        assert chosen.segments.tolist() == [[0, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 2, 2, 2, 2]]
+        assert chosen.segments.tolist() == [[0, 2, 2, 2, 0, 0, 0, 0], [0, 0, 0, 1, 2, 2, 2, 2]]
     plain = trees.map(torch.clone, pad([[4, 5], [6]]).to("cpu"))
     assert plain.segments is None
     assert list(trees.leaves(plain)) == ["values", "lengths"]
@@ -63,7 +64,7 @@ def test_segments_travel_with_their_rows():
 @torch.no_grad()
 def test_it_is_a_loop_over_sentences(encoder):
     found = encoder(embedded(documents(SENTENCES)))
-    assert found.lengths.tolist() == [3, 1, 2]
+    assert found.lengths.tolist() == [3, 1, 3]
     assert found.segments is None
     for row, states in zip(SENTENCES, found.values, strict=True):
         torch.testing.assert_close(states[: len(row)], by_hand(encoder, row))

@@ -11,8 +11,6 @@ from regard.layers.dropout import Dropout
 from regard.layers.embeddings import TokenEmbedding
 from regard.layers.feedforward import FeedForward
 from regard.layers.losses import log_softmax, smoothed_cross_entropy
-from regard.layers.recurrence import CELLS, FUSED, Bidirectional
-from regard.padded import Padded
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -22,43 +20,6 @@ def random(*shape: int) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(1)
-
-
-@pytest.mark.parametrize("kind", CELLS)
-def test_cells_are_those_of_torch(kind):
-    theirs = FUSED[kind](5, 4, batch_first=True, dtype=torch.float64)
-    ours = CELLS[kind](4).double()
-    ours.recurrent.weight, ours.recurrent.bias = theirs.weight_hh_l0, theirs.bias_hh_l0
-    inputs = random(3, 6, 5)
-    projected, state, outputs = (
-        F.linear(inputs, theirs.weight_ih_l0, theirs.bias_ih_l0),
-        (random(3, 4),) * ours.states,
-        [],
-    )
-    expected, _ = theirs(inputs, tuple(one[None] for one in state) if ours.states == 2 else state[0][None])
-    for step in range(6):
-        state = ours(projected[:, step], state)
-        outputs.append(state[0])
-    torch.testing.assert_close(torch.stack(outputs, 1), expected)
-
-
-@pytest.mark.parametrize("kind", CELLS)
-def test_recurrent_weights_are_orthogonal_at_first(kind):
-    cell = CELLS[kind](4)
-    for block in cell.recurrent.weight.split(4):
-        torch.testing.assert_close(block @ block.T, torch.eye(4))
-    assert cell.recurrent.bias.tolist() == {"gru": [0] * 12, "lstm": [0] * 4 + [1] * 4 + [0] * 8}[kind]
-
-
-@pytest.mark.parametrize("kind", CELLS)
-def test_bidirectional_reads_each_row_from_both_of_its_ends(kind):
-    network = Bidirectional(kind, 4, layers=2, dropout=0.0).double()
-    inputs = Padded(random(2, 5, 4), torch.tensor([3, 5]))
-    outputs = network(inputs)
-    alone, _ = network.network(inputs.values[:1, :3])
-    torch.testing.assert_close(outputs.values[0, :3], alone[0])
-    assert outputs.values[0, 3:].eq(0).all()
-    assert outputs.values.shape == (2, 5, 4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

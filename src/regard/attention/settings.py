@@ -9,6 +9,7 @@ from regard.attention.layouts import DifferentialAttention, LatentAttention
 from regard.attention.module import Attention, Layout
 from regard.attention.norms import Exponential, Softmax
 from regard.attention.parts import (
+    LocationPart,
     LocationSensitivePart,
     MixturePart,
     NormPart,
@@ -107,9 +108,13 @@ class SteppingPart(Settings):
             raise ValueError(f"a mixture score goes with its own norm and that with no other: set both at once, {both}")
         return self
 
-    def build(self, width: int) -> SteppingAttention:
+    def build(self, width: int, memory: int | None = None) -> SteppingAttention:
+        """For states of ``width`` features and a memory of so many, or of as many."""
+        memory = memory or width
         query: nn.Module = nn.Identity()
         key: nn.Module = nn.Identity()
         if isinstance(self.score, AdditivePart | LocationSensitivePart):  # their sum needs one width, learned for it
-            query, key = nn.Linear(width, width, bias=False), nn.Linear(width, width)
+            query, key = nn.Linear(width, width, bias=False), nn.Linear(memory, width)
+        elif memory != width and not isinstance(self.score, LocationPart | MixturePart):  # these two see no keys
+            key = nn.Linear(memory, width, bias=False)
         return SteppingAttention(query, key, self.score.build(width, 1), self.norm.build(1))

@@ -1,7 +1,6 @@
 """Attention of one head for decoders that take a step at a time: any score and norm, also those that keep a state."""
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard.attention.attend import attend
@@ -43,34 +42,34 @@ class SteppingAttention(nn.Module):
             kept.append(self.norm.begin(queries.new_zeros(*queries.shape[:3], keys)))
         return tuple(one.transpose(1, 2).flatten(0, 1) for one in kept)
 
+    @property
+    def stateful(self) -> bool:
+        """Whether score or norm keep something from step to step."""
+        return isinstance(self.score, StatefulScore) or isinstance(self.norm, StatefulNorm)
+
     def forward(
         self,
-        state: Float[Tensor, "rows width"],
+        states: Float[Tensor, "rows steps width"],
         memory: KeyValues,
         where: Where,
-        at: Int[Tensor, "rows"],
+        at: Int[Tensor, "rows steps"],
         looked: Looked,
-    ) -> tuple[Float[Tensor, "rows values"], Looked]:
-        """What the step at position ``at`` finds, and what is kept after it."""
+    ) -> tuple[Float[Tensor, "rows steps values"], Looked]:
+        """What the steps at positions ``at`` find, and what is kept after the last of them."""
         attended = attend(
-            self.query(state)[:, None, None],
+            self.query(states)[:, None],
             memory.keys,
             memory.values,
             score=self.score,
             where=where,
             norm=self.norm,
-            at=at[:, None],
+            at=at,
             state=self._of_score_and_norm(looked),
         )
         observe(self, attended.weights)
-        return attended.out[:, 0, 0], tuple(one for one in attended.state or () if one is not None)
+        return attended.out[:, 0], tuple(one for one in attended.state or () if one is not None)
 
     def _of_score_and_norm(self, looked: Looked) -> Kept:
         left = list(looked)
         of_score = left.pop(0) if isinstance(self.score, StatefulScore) else None
         return of_score, left.pop(0) if isinstance(self.norm, StatefulNorm) else None
-
-
-def unless_padding(real: Bool[Tensor, "rows"], new: Looked, old: Looked) -> Looked:
-    """What is kept after a step that only some rows took."""
-    return tuple(torch.where(real[:, None, None], one, other) for one, other in zip(new, old, strict=True))

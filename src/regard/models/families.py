@@ -26,7 +26,13 @@ Family = Literal[
     "transformer_today",
     "hybrid",
     "decoder_only",
+    "lightweight",
+    "dynamic",
     "rnn",
+    "luong",
+    "seq2seq",
+    "convolutional",
+    "tcn",
 ]
 
 Parts = dict[str, dict[str, Any]]
@@ -40,10 +46,18 @@ _TODAY: dict[str, Any] = {
     "attention": {"score": {"kind": "cosine"}, "layout": {"kind": "grouped", "kv_heads": 2}},
 }
 _HYBRID = {"mixers": [{"kind": "gated_delta_rule"}, {"kind": "attention"}]}
+_LSTM = {"kind": "rnn", "cell": "lstm"}
+_DOT = {"score": {"kind": "dot"}}
+_TCN = {"kind": "convolutional", "block": "temporal", "positions": {"kind": "none"}}
 
 
 def _both(side: dict[str, Any]) -> Parts:
     return {"encoder": side, "decoder": side}
+
+
+def _wider(kind: str) -> dict[str, Any]:
+    """Convolutions whose kernels grow from layer to layer."""
+    return {"kind": "transformer", "mixers": [{"kind": kind, "kernel": kernel} for kernel in (3, 7, 15, 31)]}
 
 
 FAMILIES: dict[str, Parts] = {
@@ -52,6 +66,16 @@ FAMILIES: dict[str, Parts] = {
     "transformer_today": _both(_TODAY),
     "hybrid": {"encoder": _TODAY, "decoder": _TODAY | _HYBRID},
     "decoder_only": {"encoder": {"kind": "none"}, "decoder": _TODAY},
+    "lightweight": _both(_wider("lightweight")),
+    "dynamic": _both(_wider("dynamic")),
     "rnn": _both({"kind": "rnn"}),
+    "luong": {"encoder": _LSTM, "decoder": _LSTM | {"attend": "after", "attention": {"score": {"kind": "general"}}}},
+    "seq2seq": {"encoder": _LSTM, "decoder": _LSTM | {"attention": None}},
+    "convolutional": {
+        "encoder": {"kind": "convolutional"},
+        "decoder": {"kind": "convolutional", "cross_attention": _DOT},
+        "embedding": {"scaled": False},
+    },
+    "tcn": {"encoder": _TCN, "decoder": _TCN | {"cross_attention": _DOT}, "embedding": {"scaled": False}},
 }
 """Settings of the parts of each family."""

@@ -156,7 +156,7 @@ class CopyHead(nn.Module):
         if not torch.equal(tokens.lengths, states.lengths):
             unfit = "copying needs an encoder state for each source token, and this encoder gives others"
             raise SettingsError(unfit, hint="set task.head.kind to tokens, or choose another model.encoder.kind")
-        return CopyMemory(tokens, _first_places(tokens), as_autocast(states.values))
+        return CopyMemory(tokens, _first_places(tokens.values), as_autocast(states.values))
 
     def log_probs(self, decoded: Decoded, memory: CopyMemory) -> Float[Tensor, "rows time vocabulary"]:
         mixture, _ = self._mixture(decoded.features, memory)
@@ -227,10 +227,9 @@ class CopyHead(nn.Module):
         return ((one.exp() - other.exp()) * (one - other)).sum()
 
 
-def _first_places(tokens: Padded) -> Int[Tensor, "batch source"]:
-    """For each step of a row, the first that holds the same token."""
-    same = (tokens.values[:, :, None] == tokens.values[:, None]) & tokens.mask[:, None]
-    return same.byte().argmax(-1)
+def _first_places(tokens: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
+    """For each step of a row, the first that holds the same token: no padding, unless it is padding itself."""
+    return (tokens[:, :, None] == tokens[:, None]).byte().argmax(-1)
 
 
 def _some(mixture: CopyMixture, steps: Shaped[Tensor, "..."] | slice) -> CopyMixture:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from regard.attention import Pool
 from regard.models.parts import Size, Widths
-from regard.models.recurrent import RecurrentEncoderPart
+from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded
 from regard.settings import Settings
 

@@ -15,6 +15,7 @@ from regard.attention.mixers import LinearAttentionPart, PerformerPart
 from regard.attention.module import Layout
 from regard.attention.request import Bias
 from regard.attention.rotary import Rotation
+from regard.layers.convolution import DynamicPart, LightweightPart
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.trees import Nest
@@ -31,10 +32,7 @@ class Order(NamedTuple):
 
 @runtime_checkable
 class Mixing(Protocol):
-    """What stands in a layer."""
-
-    def start(self, rows: int, room: int) -> Nest:
-        """What is kept of no steps; ``room`` steps are allocated ahead."""
+    """What stands in a layer; in a decoder it has ``start(rows, room)`` too, which gives what is kept of no steps."""
 
     def __call__(self, steps: Padded, order: Order, past: Nest | None) -> tuple[Float[Tensor, "rows time width"], Nest]:
         """What each step sees, and what is kept after them. Without a past all steps of a row are here, and see all."""
@@ -65,8 +63,8 @@ class SelfAttention(nn.Module):
         return self.self_attention(queries, type(own)(*seen.buffers), order.where, at, seen.at, order.bias), past
 
 
-class Mixed(nn.Module):
-    """A mixer that keeps a state of fixed size; in an encoder, one that keeps none."""
+class StatefulMixing(nn.Module):
+    """A mixer that keeps a state of fixed size, or none when it sees both ways."""
 
     def __init__(self, mixer: nn.Module):
         super().__init__()
@@ -78,10 +76,19 @@ class Mixed(nn.Module):
     def forward(
         self, steps: Padded, order: Order, past: Nest | None
     ) -> tuple[Float[Tensor, "rows time width"], Nest | None]:
-        if past is None:
-            return self.mixer(steps.values, steps.lengths), None
-        mixed: tuple[Tensor, Nest] = self.mixer(steps.values, steps.lengths, past)
+        mixed: tuple[Tensor, Nest | None] = self.mixer(steps.values, steps.lengths, past)
         return mixed
+
+
+class WholeMixing(nn.Module):
+    """A mixer for encoders only."""
+
+    def __init__(self, mixer: nn.Module):
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, steps: Padded, order: Order, past: None) -> tuple[Float[Tensor, "rows time width"], None]:
+        return self.mixer(steps.values, steps.lengths), None
 
 
 class SelfAttentionPart(Settings):
@@ -90,19 +97,30 @@ class SelfAttentionPart(Settings):
     kind: Literal["attention"] = "attention"
 
 
-EncoderMixing = Annotated[
-    SelfAttentionPart | LinformerPart | NystromPart | NonCausalPart | BothWaysPart, Field(discriminator="kind")
+EncoderMixingPart = Annotated[
+    SelfAttentionPart | LinformerPart | NystromPart | NonCausalPart | BothWaysPart | LightweightPart | DynamicPart,
+    Field(discriminator="kind"),
 ]
 """What an encoder's layers can see each other by."""
 
-DecoderMixing = Annotated[
+DecoderMixingPart = Annotated[
     SelfAttentionPart
     | LinearAttentionPart
     | PerformerPart
     | RetentionPart
     | GatedLinearPart
     | DeltaRulePart
-    | GatedDeltaRulePart,
+    | GatedDeltaRulePart
+    | LightweightPart
+    | DynamicPart,
     Field(discriminator="kind"),
 ]
 """What a decoder's layers can see the steps before by."""
+
+
+def build_mixer(part: Any, width: int, heads: int, dropout: float, causal: bool) -> Mixing:
+    """Anything but self-attention."""
+    if isinstance(part, LightweightPart | DynamicPart):
+        return StatefulMixing(part.build(width, heads, dropout, causal))
+    mixer = part.build(width, heads)
+    return StatefulMixing(mixer) if causal else WholeMixing(mixer)

@@ -16,7 +16,8 @@ from regard.models.families import FAMILIES, Family
 from regard.models.heads import Head
 from regard.models.hierarchical import HierarchicalEncoderPart
 from regard.models.parts import Decoded, Decoder, Encoded, Encoder, Memory, Size, State, Widths
-from regard.models.recurrent import RecurrentDecoderPart, RecurrentEncoderPart
+from regard.models.recurrent import RecurrentDecoderPart
+from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.models.transformer import TransformerDecoderPart, TransformerEncoderPart
 from regard.padded import Padded
 from regard.settings import Settings

@@ -1,4 +1,4 @@
-"""Recurrent models: a bidirectional encoder and the decoder of Bahdanau et al. 2015 (arXiv 1409.0473)."""
+"""Recurrent decoders that attend before a step, after it, or not at all; the encoders are beside them."""
 
 from typing import Literal, NamedTuple
 
@@ -8,46 +8,36 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regard import trees
-from regard.attention import KeyValues, Lengths
+from regard.attention import Lengths
 from regard.attention.settings import SteppingPart
-from regard.attention.stepping import Looked, unless_padding
-from regard.layers.dropout import Dropout
-from regard.layers.recurrence import CELLS, Bidirectional, CellState
+from regard.attention.stepping import Looked, SteppingAttention
+from regard.layers.recurrence import CellState, LayersAbove, Recurrence, after_last_step, draw, dropout_of
 from regard.models.parts import Decoded, Encoded, Size, Widths
+from regard.models.recurrent_encoder import RecurrentPart
 from regard.padded import Padded
-from regard.settings import Settings
+from regard.trees import Nest
 
 
-class RecurrentEncoderPart(Settings):
-    """A bidirectional encoder; widths come from the model."""
+class RecurrentDecoderPart(RecurrentPart):
+    """A recurrent decoder; its states have the model's width unless given another.
 
-    kind: Literal["rnn"] = "rnn"
-    cell: Literal["gru", "lstm"] = "gru"
-    layers: int = Field(default=1, ge=1, le=32)
+    ``attend``: ``before`` a step, with the state it begins in, and the context enters the cells (Bahdanau et al. 2015,
+    arXiv 1409.0473); or ``after``, with the state it ends in (Luong et al. 2015, arXiv 1508.04025), where by
+    ``input_feeding`` what was made of the step before enters as well. Without attention the source is in the first
+    state alone (Sutskever et al. 2014, arXiv 1409.3215); without an encoder there is nothing to attend to, and the
+    decoder is a language model.
+    """
 
-    def build(self, widths: Widths, dropout: float) -> "RecurrentEncoder":
-        return RecurrentEncoder(self, widths.model, dropout)
-
-    def check(self, width: int) -> None:
-        if width % 2:
-            raise ValueError(f"width {width} must be even: each direction gets half")
-
-    def sized(self, size: Size) -> "RecurrentEncoderPart":
-        return self  # one layer is what attention needs; the width grows with the model
-
-    def describe(self) -> str:
-        return f"{self.layers}-layer bidirectional {self.cell.upper()}"
-
-
-class RecurrentDecoderPart(Settings):
-    """A decoder of one cell with attention, additive unless said otherwise; widths come from the model."""
-
-    kind: Literal["rnn"] = "rnn"
-    cell: Literal["gru", "lstm"] = "gru"
-    attention: SteppingPart = SteppingPart()
+    width: int | None = Field(default=None, ge=1, le=16384, description="of its states")
+    attention: SteppingPart | None = SteppingPart()
+    attend: Literal["before", "after"] = "before"
+    input_feeding: bool = Field(default=True, description="where it attends after a step")
+    readout: Literal["tanh", "maxout"] = "tanh"
 
     def build(self, widths: Widths, dropout: float) -> "RecurrentDecoder":
-        return RecurrentDecoder(self, widths.model, dropout)
+        if self.attention is None or not widths.memory or (self.attend == "after" and not self.input_feeding):
+            return AttendAfter(self, widths, dropout)
+        return (AttendBefore if self.attend == "before" else InputFeeding)(self, widths, dropout)
 
     def check(self, width: int) -> None: ...
 
@@ -55,84 +45,188 @@ class RecurrentDecoderPart(Settings):
         return self
 
     def describe(self) -> str:
-        return f"{self.cell.upper()} with {self.attention.score.kind.replace('_', ' ')} attention"
+        how = self.attention.score.kind.replace("_", " ") if self.attention else "no"
+        layers = f"{self.layers}-layer " if self.layers > 1 else ""
+        return f"{layers}{self.cell.upper()} with {how} attention"
 
 
 class RecurrentMemory(NamedTuple):
-    """Keys of the score, the encoder states themselves, their lengths and the decoder's first state."""
+    """Keys of the score and encoder states, unless there is no attention; their lengths; all layers' first states."""
 
-    source: KeyValues
+    source: Nest
     lengths: Int[Tensor, "batch"]
-    first: Float[Tensor, "batch width"]
+    first: Float[Tensor, "batch states"]
 
 
 class RecurrentState(NamedTuple):
-    """The cell's, what attention keeps, and how many steps each row took."""
+    """Every layer's, what is fed to the next step, what attention keeps, and how many steps each row took."""
 
-    cell: CellState
+    cells: tuple[CellState, ...]
+    fed: Float[Tensor, "rows output"] | None
     looked: Looked
     lengths: Int[Tensor, "rows"]
 
 
-class RecurrentEncoder(nn.Module):
-    """Both directions over the source, half of the width each."""
+class Readout(nn.Module):
+    """A step's features: tanh of a projection, or the greater of each two (maxout, Goodfellow et al. 2013)."""
 
-    def __init__(self, part: RecurrentEncoderPart, width: int, dropout: float):
+    def __init__(self, kind: Literal["tanh", "maxout"], inputs: int, outputs: int):
         super().__init__()
-        self.dropout = Dropout(dropout)
-        self.recurrence = Bidirectional(part.cell, width, part.layers, dropout)
+        self.maxout = kind == "maxout"
+        self.projection = nn.Linear(inputs, 2 * outputs if self.maxout else outputs)
 
-    def forward(self, embedded: Padded) -> Padded:
-        encoded = self.recurrence(Padded(self.dropout(embedded.values), embedded.lengths))
-        return Padded(self.dropout(encoded.values), encoded.lengths)
+    def forward(self, *inputs: Float[Tensor, "*steps _"]) -> Float[Tensor, "*steps output"]:
+        projected = self.projection(torch.cat(inputs, -1))
+        return torch.maximum(*projected.chunk(2, -1)) if self.maxout else torch.tanh(projected)
 
 
 class RecurrentDecoder(nn.Module):
-    """Attend with the previous state, then step: c = attention(s', h), s = cell([y, c], s'), features of s, c and y.
+    """What all arrangements of cells and attention share.
 
-    What depends on the embedded target alone is computed for all steps before the loop, what only features need, after.
-    The first state is a projection of the mean encoder state, which any encoder has (Sennrich et al. 2017, 1703.04357).
+    The first state of each layer is a projection of the mean encoder state, which any encoder has (Sennrich et al.
+    2017, arXiv 1703.04357), where Bahdanau et al. take the backward state at the first word; zeros without an encoder.
+    Cells and readout get encoder states as they are, ``context`` features of them (0: no attention); keys are as wide
+    as the decoder's states. Layers above the bottom get ``beside`` features more than the states below them.
     """
 
-    def __init__(self, part: RecurrentDecoderPart, width: int, dropout: float):
+    feeds: int = 0
+    """Width of what was made of a step that enters the next."""
+
+    def __init__(self, part: RecurrentDecoderPart, widths: Widths, dropout: float, context: int, beside: int = 0):
         super().__init__()
-        self.cell = CELLS[part.cell](width)
-        self.input = nn.Linear(width, self.cell.gates * width)
-        self.context = nn.Linear(width, self.cell.gates * width, bias=False)
-        self.where = part.attention.where.build()
-        self.cross_attention = part.attention.build(width)
-        self.first = nn.Linear(width, width)
-        self.readout = nn.Linear(3 * width, width)
-        self.dropout = Dropout(dropout)
+        self.width = width = part.width or widths.model
+        self.dropout = dropout_of(dropout, part.variational)
+        self.first = nn.Linear(widths.memory, part.layers * width) if widths.memory else None
+        self.bottom = Recurrence(part.cell, widths.embedded, width)
+        above = (Recurrence(part.cell, width + beside, width) for _ in range(part.layers - 1))
+        self.above = LayersAbove(above, self.dropout, part.residual)
+        self.cross_attention: SteppingAttention | None = None
+        if part.attention and context:
+            self.where = part.attention.where.build()
+            self.cross_attention = part.attention.build(width, context)
+
+    def _walk(self, steps: Padded, memory: Nest, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """What the readout makes of some steps, (rows, time, output), and the state after them."""
+        raise NotImplementedError
 
     def remember(self, encoded: Encoded) -> RecurrentMemory:
+        assert self.first is not None  # there is an encoder
         states = encoded.states
         real = states.mask[..., None].to(states.values.dtype)
         mean = (states.values * real).sum(1) / states.lengths.clamp(min=1)[:, None]
-        return RecurrentMemory(
-            self.cross_attention.remember(states.values), states.lengths, torch.tanh(self.first(mean))
-        )
+        source = self.cross_attention.remember(states.values) if self.cross_attention else None
+        return RecurrentMemory(source, states.lengths, torch.tanh(self.first(mean)))
 
-    def start(self, memory: RecurrentMemory, rows: int, room: int) -> RecurrentState:
-        first: Tensor = trees.repeat(memory.first, rows // len(memory.first))
-        cell = (first, *(torch.zeros_like(first) for _ in range(self.cell.states - 1)))
-        return RecurrentState(cell, self.cross_attention.start(memory.source, rows), memory.lengths.new_zeros(rows))
+    def start(self, memory: RecurrentMemory | None, rows: int, room: int) -> RecurrentState:
+        cells = tuple(layer.start(rows) for layer in (self.bottom, *self.above.layers))
+        lengths = torch.zeros(rows, dtype=torch.long, device=cells[0][0].device)
+        if memory is None:
+            return RecurrentState(cells, None, (), lengths)
+        firsts = trees.repeat(memory.first, rows // len(memory.first)).split(self.width, -1)
+        cells = tuple((first, *zeros[1:]) for first, zeros in zip(firsts, cells, strict=True))
+        looked = self.cross_attention.start(memory.source, rows) if self.cross_attention else ()
+        fed = cells[0][0].new_zeros(rows, self.feeds) if self.feeds else None
+        return RecurrentState(cells, fed, looked, lengths)
 
-    def advance(
-        self, embedded: Padded, memory: RecurrentMemory, state: RecurrentState
-    ) -> tuple[Decoded, RecurrentState]:
-        inputs = self.dropout(embedded.values)
-        gates, real, where = self.input(inputs), embedded.mask, Lengths(memory.lengths) & self.where
-        cell, looked, lengths = state
-        states, contexts = [], []
-        for step in range(inputs.shape[1]):
-            context, looking = self.cross_attention(cell[0], memory.source, where, lengths + step, looked)
-            stepped = self.cell(gates[:, step] + self.context(context), cell)
-            kept = real[:, step]
-            cell = tuple(torch.where(kept[:, None], new, old) for new, old in zip(stepped, cell, strict=True))
-            looked = unless_padding(kept, looking, looked)
-            states.append(cell[0])
+    def advance(self, embedded: Padded, memory: Nest, state: RecurrentState) -> tuple[Decoded, RecurrentState]:
+        steps = embedded._replace(values=self.dropout(embedded.values))
+        features, state = self._walk(steps, memory, state)
+        return Decoded(self.dropout(features)), state
+
+    def _look(
+        self,
+        states: Float[Tensor, "rows steps width"],
+        memory: RecurrentMemory,
+        at: Int[Tensor, "rows steps"],
+        looked: Looked,
+    ) -> tuple[Float[Tensor, "rows steps context"], Looked]:
+        assert self.cross_attention is not None
+        return self.cross_attention(states, memory.source, Lengths(memory.lengths) & self.where, at, looked)
+
+    def _entering(self, features: int) -> nn.Linear:
+        """What is known only within the loop, as it adds to the gates of the bottom layer."""
+        entering = nn.Linear(features, self.bottom.gates, bias=False)
+        draw(entering.weight, self.width, nn.init.xavier_uniform_)
+        return entering
+
+
+class AttendBefore(RecurrentDecoder):
+    """c = attention(s', h), s = cell([y, c], s'), features of s, c and y (Bahdanau et al. 2015, appendix A.2.2).
+
+    Layers above get the same context and run over all steps after the loop of the bottom (GNMT, Wu et al. 2016). The
+    readout takes the state after the step, as the paper's text has it; its formula of t has the state before.
+    """
+
+    def __init__(self, part: RecurrentDecoderPart, widths: Widths, dropout: float):
+        super().__init__(part, widths, dropout, widths.memory, beside=widths.memory)
+        self.context = self._entering(widths.memory)
+        self.readout = Readout(part.readout, self.width + widths.memory + widths.embedded, widths.output)
+
+    def _walk(self, steps: Padded, memory: Nest, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        history, contexts = [(state.cells[0], state.looked)], []
+        for step, entering in enumerate(self.bottom.entering(steps.values).unbind(1)):
+            cell, looked = history[-1]
+            context, looked = self._look(cell[0][:, None], memory, state.lengths[:, None] + step, looked)
+            history.append((self.bottom.step(entering + self.context(context[:, 0]), cell), looked))
             contexts.append(context)
-        features = torch.cat([torch.stack(states, 1), torch.stack(contexts, 1), inputs], dim=-1)
-        decoded = Decoded(self.dropout(torch.tanh(self.readout(features))))
-        return decoded, RecurrentState(cell, looked, lengths + embedded.lengths)
+        below, found = torch.stack([cell[0] for cell, _ in history[1:]], 1), torch.cat(contexts, 1)
+        top, above = self.above(steps._replace(values=below), state.cells[1:], found)
+        cell, looked = after_last_step(history, steps.lengths)
+        features = self.readout(top, found, steps.values)
+        return features, RecurrentState((cell, *above), None, looked, state.lengths + steps.lengths)
+
+
+class AttendAfter(RecurrentDecoder):
+    """s = cells(y, s'), c = attention(s, h), features of c and s, or of s alone where there is no attention.
+
+    All layers run over all steps at once, and so does an attention that keeps no state.
+    """
+
+    def __init__(self, part: RecurrentDecoderPart, widths: Widths, dropout: float):
+        context = widths.memory if part.attention else 0
+        super().__init__(part, widths, dropout, context)
+        self.readout = Readout(part.readout, self.width + context, widths.output)
+
+    def _walk(self, steps: Padded, memory: Nest, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        below, cell = self.bottom(steps, state.cells[0])
+        top, above = self.above(steps._replace(values=below), state.cells[1:])
+        found, looked = self._contexts(steps._replace(values=top), memory, state)
+        return self.readout(top, *found), RecurrentState((cell, *above), None, looked, state.lengths + steps.lengths)
+
+    def _contexts(self, states: Padded, memory: Nest, state: RecurrentState) -> tuple[list[Tensor], Looked]:
+        if self.cross_attention is None:
+            return [], ()
+        at = state.lengths[:, None] + torch.arange(states.values.shape[1], device=states.lengths.device)
+        if not self.cross_attention.stateful:
+            context, looked = self._look(states.values, memory, at, ())
+            return [context], looked
+        history, contexts = [state.looked], []
+        for query, position in zip(states.values.split(1, 1), at.split(1, 1), strict=True):
+            context, looked = self._look(query, memory, position, history[-1])
+            history.append(looked)
+            contexts.append(context)
+        return [torch.cat(contexts, 1)], after_last_step(history, states.lengths)
+
+
+class InputFeeding(RecurrentDecoder):
+    """s = cells([y, h~'], s'), c = attention(s, h), h~ = tanh(W [c; s]) (Luong et al. 2015, section 3.3)."""
+
+    def __init__(self, part: RecurrentDecoderPart, widths: Widths, dropout: float):
+        super().__init__(part, widths, dropout, widths.memory)
+        self.feeds = widths.output
+        self.feed = self._entering(widths.output)
+        self.readout = Readout(part.readout, self.width + widths.memory, widths.output)
+
+    def _walk(self, steps: Padded, memory: Nest, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        entering = self.bottom.entering(steps.values)
+        masks = self.above.masks(entering[..., : self.width])
+        history, features = [(state.cells, state.fed, state.looked)], []
+        for step, gates in enumerate(entering.unbind(1)):
+            (bottom, *above), fed, looked = history[-1]
+            cell = self.bottom.step(gates + self.feed(fed), bottom)
+            top, after = self.above.step(cell[0], tuple(above), [mask[:, step] for mask in masks])
+            context, looked = self._look(top[:, None], memory, state.lengths[:, None] + step, looked)
+            features.append(self.readout(top, context[:, 0]))
+            history.append(((cell, *after), features[-1], looked))
+        cells, fed, looked = after_last_step(history, steps.lengths)
+        return torch.stack(features, 1), RecurrentState(cells, fed, looked, state.lengths + steps.lengths)

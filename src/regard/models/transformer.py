@@ -14,7 +14,15 @@ from regard.attention.settings import AttentionPart
 from regard.layers.dropout import Dropout
 from regard.layers.feedforward import Activation, FeedForward
 from regard.layers.residual import LayerNormPart, Residual, StepNormPart
-from regard.models.mixing import DecoderMixing, EncoderMixing, Mixed, Mixing, Order, SelfAttention, SelfAttentionPart
+from regard.models.mixing import (
+    DecoderMixingPart,
+    EncoderMixingPart,
+    Mixing,
+    Order,
+    SelfAttention,
+    SelfAttentionPart,
+    build_mixer,
+)
 from regard.models.parts import Decoded, Encoded, Size, Widths
 from regard.padded import Padded
 from regard.settings import Settings
@@ -54,7 +62,7 @@ class TransformerPart(Settings):
 class TransformerEncoderPart(TransformerPart):
     """An encoder; ``mixers`` take turns from layer to layer."""
 
-    mixers: tuple[EncoderMixing, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
+    mixers: tuple[EncoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
 
     @model_validator(mode="after")
     def _shared_layers_are_alike(self) -> "TransformerEncoderPart":
@@ -68,7 +76,7 @@ class TransformerDecoderPart(TransformerPart):
     """A decoder; ``attention`` is to its own steps, ``mixers`` take turns from layer to layer."""
 
     cross_attention: AttentionPart = AttentionPart()
-    mixers: tuple[DecoderMixing, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
+    mixers: tuple[DecoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
 
     @model_validator(mode="after")
     def _shared_layers_are_alike(self) -> "TransformerDecoderPart":
@@ -228,7 +236,8 @@ def _mixing(
     if isinstance(chosen, SelfAttentionPart):
         attention = part.attention.build(width, part.heads, part.attention_dropout, part.bias)
         return SelfAttention(attention, width, reach)
-    return Mixed(chosen.build(width, part.heads))
+    causal = isinstance(part, TransformerDecoderPart)
+    return build_mixer(chosen, width, part.heads, part.attention_dropout, causal)
 
 
 def _turned(layers: nn.ModuleList) -> int:

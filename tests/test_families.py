@@ -1,0 +1,70 @@
+"""Every family of models by name: it learns to turn short strings around, and its parts are those of its papers."""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from regard.models.families import FAMILIES, Family
+from regard.models.heads import TokenHead
+from regard.models.model import ModelSettings, build_model
+from regard.padded import Padded, pad
+from regard.settings import to_yaml
+from small_models import answers, learn
+
+END, LETTERS, LONGEST = 3, range(4, 12), 5
+SMALL = {"layers": 2, "heads": 2, "feedforward": 64}
+SLOW_TO_LEARN = {"seq2seq": 500, "transformer_2017": 300, "decoder_only": 300}
+"""Updates where they are not 200: without attention the whole source goes through one vector."""
+
+
+def small(family: str) -> ModelSettings:
+    """The family as it is, but small."""
+    settings = ModelSettings.model_validate({"kind": family, "width": 32, "dropout": 0.0}).model_dump()
+    for side in ("encoder", "decoder"):
+        settings[side] |= {name: size for name, size in SMALL.items() if name in settings[side]}
+        settings[side] |= {name: 0.0 for name in ("attention_dropout",) if name in settings[side]}
+    return ModelSettings.model_validate(settings)
+
+
+def reversals() -> tuple[Padded, Padded]:
+    lengths = torch.randint(2, LONGEST + 1, (64,)).tolist()
+    texts = [torch.randint(LETTERS.start, LETTERS.stop, (length,)).tolist() for length in lengths]
+    return pad([[*text, END] for text in texts]), pad([[*text[::-1], END] for text in texts])
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_every_family_learns(family: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    model = build_model(small(family), LETTERS.stop, lambda output, widths: TokenHead(output))
+    learn(model, reversals, SLOW_TO_LEARN.get(family, 200))
+    source, target = reversals()
+    right = answers(model, source, target) == target.values
+    share = right[target.mask].float().mean()
+    assert share > 0.9
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_a_saved_family_is_read_back(family: str) -> None:
+    settings = ModelSettings.model_validate({"kind": family, "width": 16})
+    assert ModelSettings.model_validate(settings.model_dump(mode="json")) == settings
+    assert f"kind: {family}" in to_yaml(settings)
+
+
+def test_every_name_is_a_family() -> None:
+    assert set(get_args(Family)) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("given", "positions"),
+    [
+        ({"kind": "transformer_today", "decoder": {"layers": 2}}, "rotary"),
+        ({"kind": "transformer_today", "decoder": {"kind": "transformer", "heads": 2}}, "rotary"),
+        ({"kind": "rnn", "decoder": {"kind": "transformer"}}, "sinusoidal"),
+        ({"kind": "transformer_today", "decoder": {"positions": {"kind": "alibi"}}}, "alibi"),
+    ],
+)
+def test_what_is_given_goes_before_the_family(given: dict[str, Any], positions: str) -> None:
+    settings = ModelSettings.model_validate(given | {"width": 16})
+    assert settings.decoder.model_dump()["positions"]["kind"] == positions
