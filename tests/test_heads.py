@@ -14,7 +14,8 @@ from regard.layers import losses
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import CopyHead, TokenHead
 from regard.models.parts import Decoded, Encoded, Widths
-from regard.models.recurrent import RecurrentDecoderPart, RecurrentEncoderPart
+from regard.models.recurrent import RecurrentDecoderPart
+from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded, pad
 from regard.settings import override, parse
 from regard.tasks.generate import GenerateSettings
