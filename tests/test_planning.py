@@ -95,6 +95,12 @@ def test_the_same_command_is_not_refused(tmp_path: Path, files: Path) -> None:
     assert propose(files, **request)[1].recipe == recipe
 
 
+def test_kinds_reset_only_what_lies_inside_them(tmp_path: Path, files: Path) -> None:
+    inner = "model.decoder.attention.score.kind=cosine"
+    made = propose(files, **asked(tmp_path, settings=[*SMALL, inner, "model.kind=rnn"]))[1].recipe
+    assert is_set(made, inner) and is_set(made, "model.kind=rnn")
+
+
 def written(folder: Path, *changes: str) -> dict[str, Any]:
     """A request for a recipe in a file."""
     (folder / "mine.yaml").write_text(
@@ -172,7 +178,7 @@ def test_a_plan_has_sizes_and_reasons(tmp_path: Path, files: Path, monkeypatch: 
     folder, made = propose(files, device="cpu")
     assert (folder.path, tree(tmp_path)) == (Path("runs/train"), found)
     reasons = dict(made.reasons)
-    assert [*reasons] == ["data", "vocabulary", "model", "batch", "steps", "precision", "time"]
+    assert [*reasons] == ["data", "vocabulary", "model", "batch", "steps", "precision", "time", "weights"]
     assert all(reasons.values())
     recipe = made.recipe
     assert (recipe.vocabulary.size, recipe.model.width, recipe.batching.tokens) == (500, 128, 512)

@@ -20,7 +20,7 @@ from regard.cli.main import main
 from regard.errors import RegardError, RunError, SettingsError
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import TokenHead
-from regard.models.model import ModelSettings, build_model, weight_bytes
+from regard.models.model import ModelSettings, build_model, count_weights
 from regard.models.parts import Widths
 from regard.training import objective
 
@@ -178,7 +178,7 @@ def head(output: TokenEmbedding, widths: Widths) -> TokenHead:
 def test_weights_are_counted_exactly(encoder: dict[str, Any], decoder: dict[str, Any]) -> None:
     settings = ModelSettings.model_validate({"width": 16, "encoder": encoder, "decoder": decoder})
     weights = build_model(settings, 37, head).parameters()
-    assert weight_bytes(settings, 37, head) == sum(weight.numel() * weight.element_size() for weight in weights)
+    assert count_weights(settings, 37, head) == sum(weight.numel() for weight in weights)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.models.heads import TokenHead
-from regard.models.model import ModelSettings, weight_bytes
+from regard.models.model import ModelSettings, count_weights
 from regard.models.parts import Encoded, Widths
 from regard.models.transformer import (
     Layer,
@@ -142,5 +142,5 @@ def test_as_many_weights_as_in_the_paper(size):
     width, heads, hidden, weights = PAPER[size]
     part = {"layers": 6, "heads": heads, "feedforward": hidden, "norm_first": False}
     settings = ModelSettings.model_validate({"width": width, "encoder": part, "decoder": part})
-    found = weight_bytes(settings, 37_000, lambda output, widths: TokenHead(output)) / 4
+    found = count_weights(settings, 37_000, lambda output, widths: TokenHead(output))
     assert found == pytest.approx(weights, rel=0.05)

@@ -13,6 +13,7 @@ from regard.data.fields import TextField
 from regard.data.recognition import recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
+from regard.models.model import count_weights
 from regard.proposals import (
     Reasons,
     propose_batch,
@@ -107,7 +108,14 @@ def plan(request: Request, device: torch.device) -> Plan:
     else:
         recipe, pace = _sized(recipe, examples, others, limit, measure, reasons)
     recipe = _timed(recipe, pace, limit, others, reasons)
+    reasons.append(("weights", _weights(recipe, field)))
     return Plan(recipe, corpus, field, reasons)
+
+
+def _weights(recipe: Recipe, field: TextField) -> str:
+    task = build_task(recipe, field)
+    count = count_weights(recipe.model, task.vocabulary, task.head)
+    return f"{count:,}: {recipe.model.describe()}; {task.vocabulary:,} tokens"
 
 
 def _sized(
@@ -134,11 +142,16 @@ def _with_batches_and_steps(recipe: Recipe, examples: Encoded, others: list[str]
 
 
 def assignments(request: Request) -> tuple[list[str], list[str]]:
-    """What was set: kinds, which reset what is beside them and so come first, and all else; a setting's last value."""
+    """What was set: kinds, which reset what is beside them and so come first, outer ones first of all, and all else.
+
+    Of a setting that is given twice the last value counts.
+    """
     seed = [] if request.seed is None else [f"training.seed={request.seed}"]
     last = {one.partition("=")[0]: one for one in (*request.settings, *seed)}
     kinds = {path: one for path, one in last.items() if path.endswith("kind")}
-    return [*kinds.values()], [one for path, one in last.items() if path not in kinds]
+    return [kinds[path] for path in sorted(kinds, key=lambda path: path.count("."))], [
+        one for path, one in last.items() if path not in kinds
+    ]
 
 
 def seconds(text: str) -> float:

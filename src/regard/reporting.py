@@ -30,6 +30,7 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
     report = Report(
         title=f"{folder.path.name}: {predictor.recipe.model.describe()}",
         summary={
+            "Weights": f"{sum(weight.numel() for weight in predictor.model.parameters()):,}",
             "Steps": f"{trained.steps:,}",
             "Training time": f"{trained.seconds:.0f} s",
             "Training rows": f"{len(corpus.train):,}",

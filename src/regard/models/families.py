@@ -1,21 +1,42 @@
 """Families of models by name: what both sides are unless said otherwise, as in the papers they come from.
 
-========================  ============================================================================================
-transformer               Vaswani et al. 2017 (1706.03762) with norms before each part (Xiong et al. 2020, 2002.04745)
-transformer_2017          as published: the norm after each part
-transformer_today         RMSNorm, SwiGLU, rotary positions, two heads of queries for one of keys (Ainslie et al. 2023,
-                          2305.13245), queries and keys normalised (Henry et al. 2020, 2010.04245), no biases
-hybrid                    the same, every other decoder layer with the gated delta rule (Yang et al. 2024, 2412.06464)
-                          in place of self-attention
-decoder_only              transformer_today without an encoder: the source is read before the target
-                          (Liu et al. 2018, 1801.10198)
-lightweight, dynamic      convolutions in place of self-attention (Wu et al. 2019, 1901.10430)
-rnn                       a bidirectional GRU, and a GRU that attends before each step (Bahdanau et al. 2015, 1409.0473)
-luong                     LSTMs; attention after each step, input feeding, general score (Luong et al. 2015, 1508.04025)
-seq2seq                   LSTMs without attention (Sutskever et al. 2014, 1409.3215)
-convolutional             ConvS2S (Gehring et al. 2017, 1705.03122)
-tcn                       dilated convolutions (Bai et al. 2018, 1803.01271), with the attention of ConvS2S
-========================  ============================================================================================
+====================  ================================================================================================
+transformer           Vaswani et al. 2017 (1706.03762), norms before each part (Xiong et al. 2020, 2002.04745)
+transformer_2017      as published: norms after each part
+transformer_today     RMSNorm, SwiGLU, rotary positions, two heads of keys for all of queries (Ainslie et al. 2023,
+                      2305.13245), queries and keys normalised (Henry et al. 2020, 2010.04245), no biases
+hybrid                the same, every other decoder layer with the gated delta rule (Yang et al. 2024, 2412.06464)
+                      in place of self-attention
+decoder_only          transformer_today without an encoder: the source is read first (Liu et al. 2018, 1801.10198)
+lightweight, dynamic  convolutions in place of self-attention (Wu et al. 2019, 1901.10430)
+rnn                   a bidirectional GRU, and a GRU that attends before each step (Bahdanau et al. 2015, 1409.0473)
+luong                 LSTMs; general attention after each step, fed to the next (Luong et al. 2015, 1508.04025)
+seq2seq               LSTMs without attention (Sutskever et al. 2014, 1409.3215)
+convolutional         ConvS2S (Gehring et al. 2017, 1705.03122)
+tcn                   dilated convolutions (Bai et al. 2018, 1803.01271), with the attention of ConvS2S
+====================  ================================================================================================
+
+First weights and scalings, and the papers' own where they differ:
+
+==================  ===========================================  =====================================================
+embeddings          N(0, 1/width), times sqrt(width) on the way  ConvS2S: not multiplied, as here in its family
+                    in (1706.03762, section 3.4)                 (theirs N(0, 0.1))
+attention           Xavier uniform of queries, keys and values   the same
+                    as one matrix: gain sqrt(1/2); biases 0
+feed-forward        Xavier uniform, biases 0                     the same
+residuals           as they are; in ConvS2S times sqrt(1/2)      the same
+recurrent matrices  orthogonal, gate by gate; biases 0, the      Bahdanau: orthogonal too; Sutskever uniform to 0.08,
+                    forget gate's 1 (Jozefowicz et al. 2015)     Luong to 0.1, forget gates not mentioned
+their inputs        Xavier uniform, gate by gate                 Bahdanau: N(0, 0.01^2), alignment N(0, 0.001^2)
+gated convolutions  N(0, 4 (1 - dropout) / inputs), weights      the same (section 3.5)
+                    normalised (Salimans and Kingma 2016)
+their attention     found times steps * sqrt(1/steps); gradient  the same
+                    of the encoder divided by the attentions
+TCN                 N(0, 2 / inputs) (He et al. 2015)            N(0, 0.01^2)
+kernels of mixers   Xavier uniform before their softmax          the same
+gated delta rule    decays of Mamba-2 (2405.21060), the rest     the same
+                    as attention
+==================  ===========================================  =====================================================
 """
 
 from typing import Any, Literal

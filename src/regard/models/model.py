@@ -192,8 +192,8 @@ def build_model(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> 
     return Model(source, target, encoder, settings.decoder.build(widths, settings.dropout), built_head)
 
 
-def weight_bytes(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> int:
-    """Memory of all weights in fp32; none is taken to find out."""
+def count_weights(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> int:
+    """How many numbers are learned; no memory is taken to find out."""
     with torch.device("meta"):
         model = build_model(settings, vocabulary, head)
-    return 4 * sum(weight.numel() for weight in model.parameters())
+    return sum(weight.numel() for weight in model.parameters())

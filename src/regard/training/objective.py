@@ -5,7 +5,7 @@ from torch import nn
 
 from regard.errors import SettingsError
 from regard.memory import free_memory
-from regard.models.model import Model, ModelSettings, build_model, weight_bytes
+from regard.models.model import Model, ModelSettings, build_model, count_weights
 from regard.models.parts import Loss
 from regard.randomness import seed_for
 from regard.tasks.task import Batch, Task
@@ -37,7 +37,7 @@ def build_objective(task: Task, settings: ModelSettings, seed: int, copies: int 
 
 
 def _refuse_too_large(task: Task, settings: ModelSettings, copies: int) -> None:
-    needed, free = copies * weight_bytes(settings, task.vocabulary, task.head), free_memory()
+    needed, free = 4 * copies * count_weights(settings, task.vocabulary, task.head), free_memory()
     if needed > free:
         what = f"{settings.describe()}, {task.vocabulary:,} tokens"
         kept = "weights" if copies == 1 else f"weights, {copies} times,"
