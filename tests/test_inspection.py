@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regard.errors import InputError
-from regard.inspection.alignment import AttentionMaps, merge_words
+from regard.inspection.alignment import AttentionMaps, merge_words, on_axes
 from regard.inspection.page import attention_page, fill
 from regard.inspection.report import Group, Report, Sample, training_report
 
@@ -110,6 +110,21 @@ def test_average_is_over_all_layers_and_heads_of_the_cross_attention():
     three_heads = torch.stack([torch.eye(2), torch.eye(2), torch.ones(2, 2) / 2])
     assert AttentionMaps.of("ab", "cd", {"decoder/cross": three_heads}).maps["cross/average"].shape == (1, 2, 2)
     assert "cross/average" not in AttentionMaps.of("ab", [], {"encoder/0/self": torch.eye(2)[None]}).maps
+
+
+def test_a_decoder_that_read_the_source_is_shown_as_if_an_encoder_had():
+    whole = torch.arange(25.0).view(1, 5, 5)
+    maps = on_axes({"decoder/0/self": whole}, source=2, target=3)
+    assert maps["encoder/0/self"].tolist() == [[[0, 1], [5, 6]]]
+    assert maps["decoder/0/cross"].tolist() == [[[10, 11], [15, 16], [20, 21]]]
+    assert maps["decoder/0/self"].tolist() == [[[12, 13, 14], [17, 18, 19], [22, 23, 24]]]
+
+
+def test_pooled_sources_are_looked_at_alike_by_every_step_and_sentences_have_no_axis():
+    pooled, word = torch.tensor([[[0.1, 0.9], [1.0, 0.0]]]), torch.ones(1, 1, 2)
+    maps = on_axes({"decoder/pool": pooled, "encoder/word": word, "decoder/0/cross": torch.ones(1, 3, 1)}, 2, 3)
+    assert maps.keys() == {"decoder/pool"}
+    torch.testing.assert_close(maps["decoder/pool"], torch.stack([pooled[0, 0], pooled[0, 1]])[:, None].expand(2, 3, 2))
 
 
 def test_alignment_leaves_out_special_tokens_unless_there_is_nothing_else():

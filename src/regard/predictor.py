@@ -15,7 +15,7 @@ from regard.data.tokenisers import END
 from regard.decoding.search import Search
 from regard.errors import DataError, SettingsError
 from regard.evaluation import Evaluation, evaluate, predict_rows, source_of
-from regard.inspection.alignment import AttentionMaps, by_sides
+from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.padded import pad
 from regard.run_folder import RunFolder
 from regard.runner import build_task
@@ -141,12 +141,10 @@ class Predictor:
         with record(self.model) as maps:
             memory = self.model.encode(pad([source]).to(self.device))
             steps = delayed(pad([target]).to(self.device))
-            self.model.advance(steps, memory, self.model.start(memory, 1))
-        seen = {name: weights[0].cpu() for name, weights in maps.items()}
-        if self.model.encoder is None:
-            seen = by_sides(seen, len(source))
-        pieces = self.field.pieces
-        return AttentionMaps.of(pieces(source), pieces(target), seen)
+            decoded, _ = self.model.advance(steps, memory, self.model.start(memory, 1))
+            self.model.log_probs(decoded, memory)  # a head that copies looks too
+        pieces, seen = self.field.pieces, {name: weights[0].cpu() for name, weights in maps.items()}
+        return AttentionMaps.of(pieces(source), pieces(target), on_axes(seen, len(source), len(target)))
 
 
 def load(folder: str | Path, device: str = "auto") -> Predictor:

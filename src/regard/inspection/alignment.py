@@ -17,6 +17,7 @@ from regard.inspection.page import attention_page
 from regard.pieces import BLANK, STAND_IN
 
 AVERAGE = "cross/average"
+AT_SOURCE = "/cross", "/copy", "/pool"
 START = "<s>"
 
 _SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<2[^<>]+>")
@@ -106,15 +107,34 @@ def _membership(words: Sequence[Word], pieces: int) -> Float[Tensor, "words piec
     return belongs
 
 
-def by_sides(maps: Mapping[str, Tensor], source: int) -> dict[str, Tensor]:
-    """Maps of a decoder that read the source itself, its first ``source`` steps, named as if an encoder had read it."""
-    parts: dict[str, Tensor] = {}
+def on_axes(maps: Mapping[str, Tensor], source: int, target: int) -> dict[str, Tensor]:
+    """Maps of one row, (heads, queries, keys) by name, as maps over the steps of its source and of its target.
+
+    A decoder that read the source itself, before the target, has its maps named as if an encoder had read it. Learned
+    queries that pool the source look alike at every step. What lies between other things, such as sentences, is left
+    out.
+    """
+    found: dict[str, Tensor] = {}
     for name, weights in maps.items():
-        layer = name.removeprefix("decoder/").removesuffix("/self")
-        parts[f"encoder/{layer}/self"] = weights[:, :source, :source]
-        parts[f"decoder/{layer}/cross"] = weights[:, source:, :source]
-        parts[f"decoder/{layer}/self"] = weights[:, source:, source:]
-    return parts
+        if weights.shape[-1] == source + target:
+            found |= _as_if_encoded(name, weights, source)
+        else:
+            found[name] = weights.transpose(0, 1).expand(-1, target, -1) if name.endswith("/pool") else weights
+    steps = {"source": source, "target": target, "written": target}
+    return {
+        name: weights
+        for name, weights in found.items()
+        if weights.shape[1:] == tuple(steps[side] for side in _sides(name))
+    }
+
+
+def _as_if_encoded(name: str, weights: Tensor, source: int) -> dict[str, Tensor]:
+    layer = name.removeprefix("decoder/").removesuffix("/self")
+    return {
+        f"encoder/{layer}/self": weights[:, :source, :source],
+        f"decoder/{layer}/cross": weights[:, source:, :source],
+        f"decoder/{layer}/self": weights[:, source:, source:],
+    }
 
 
 @dataclass(frozen=True)
@@ -131,8 +151,10 @@ class AttentionMaps:
 
     @classmethod
     def of(cls, source: Sequence[str], target: Sequence[str], maps: Mapping[str, Tensor]) -> "AttentionMaps":
-        """Maps by name, such as ``decoder/0/cross``, ``decoder/0/self`` or ``encoder/0/self``, with the mean over all
-        layers and heads of the cross-attention, (1, target, source), added as ``cross/average`` if there is any.
+        """Maps by name, such as ``decoder/0/cross``, ``head/copy``, ``decoder/0/self`` or ``encoder/0/self``.
+
+        The mean over all layers and heads of what looks from the target at the source, (1, target, source), is added as
+        ``cross/average`` if there is any.
 
         Args:
             source: pieces as sentencepiece writes them, control tokens and end included.
@@ -145,7 +167,7 @@ class AttentionMaps:
         made = cls(tuple(source), tuple(target), kept)
         for name, weights in kept.items():
             made._check(name, weights)
-        cross = [weights for name, weights in kept.items() if name.endswith("/cross")]
+        cross = [weights for name, weights in kept.items() if name.endswith(AT_SOURCE)]
         average = {AVERAGE: torch.cat(cross).mean(0, keepdim=True)} if cross else {}
         return replace(made, maps=kept | average)
 
@@ -258,7 +280,7 @@ def _sides(name: str) -> tuple[str, str]:
     """What a map's queries and keys are steps of: "source", "target", or what was "written" before each target step."""
     if name.startswith("encoder/"):
         return "source", "source"
-    return "target", "source" if name == AVERAGE or name.endswith("/cross") else "written"
+    return "target", "source" if name == AVERAGE or name.endswith(AT_SOURCE) else "written"
 
 
 def _matplotlib() -> Any:
