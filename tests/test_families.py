@@ -7,10 +7,10 @@ import torch
 
 from regard.models.families import FAMILIES, Family
 from regard.models.heads import TokenHead
-from regard.models.model import ModelSettings, build_model
+from regard.models.model import Model, ModelSettings, build_model
 from regard.padded import Padded, pad
 from regard.settings import to_yaml
-from small_models import answers, learn
+from small_models import answers, forced, learn
 
 END, LETTERS, LONGEST = 3, range(4, 12), 5
 SMALL = {"layers": 2, "heads": 2, "feedforward": 64}
@@ -43,6 +43,24 @@ def test_every_family_learns(family: str) -> None:
     right = answers(model, source, target) == target.values
     share = right[target.mask].float().mean()
     assert share > 0.9
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_half_precision_is_nearly_single(family: str) -> None:
+    torch.manual_seed(1)
+    model = build_model(small(family), LETTERS.stop, lambda output, widths: TokenHead(output)).eval()
+    source, target = reversals()
+    single = loss_of(model, source, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = loss_of(model, source, target)
+    half.backward()
+    assert half.item() == pytest.approx(single.item(), rel=0.01)
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def loss_of(model: Model, source: Padded, target: Padded) -> torch.Tensor:
+    memory, decoded = forced(model, source, target)
+    return model.head.loss(decoded, target, memory.head).total
 
 
 @pytest.mark.parametrize("family", get_args(Family))

@@ -118,10 +118,13 @@ class General(nn.Module, Score):
         self.matrix = nn.Parameter(torch.empty(heads, width, key_width).uniform_(-bound, bound))
 
     def forward(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
-        return queries @ self.matrix @ keys.mT
+        return self._mapped(queries) @ keys.mT
 
     def lift(self, queries: Tensor, keys: Tensor) -> Lift:
-        return Lift(queries @ self.matrix, keys)
+        return Lift(self._mapped(queries), keys)
+
+    def _mapped(self, queries: Tensor) -> Tensor:
+        return torch.einsum("bhqw,hwk->bhqk", queries, self.matrix)  # as a product `@` copies the matrix for each row
 
 
 class Cosine(nn.Module, Score):
