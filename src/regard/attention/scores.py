@@ -143,7 +143,8 @@ class Cosine(nn.Module, Score):
         return self.temperature * (queries @ keys.mT) / norms
 
     def lift(self, queries: Tensor, keys: Tensor) -> Lift:
-        return Lift(self.temperature * F.normalize(queries, dim=-1), F.normalize(keys, dim=-1))
+        factors = self.temperature / queries.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return Lift(queries * factors.to(queries.dtype), F.normalize(keys, dim=-1))
 
 
 class Additive(nn.Module, Score):
