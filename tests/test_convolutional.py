@@ -271,9 +271,10 @@ WIDTHS = Widths(embedded=6, model=6, output=5, memory=6)
 
 def test_gated_models_are_those_of_the_paper():
     stages = ({"layers": 2, "kernel": 3, "width": 4},)
-    encoder = lively(ConvolutionalEncoderPart(stages=stages).build(WIDTHS, 0.2))
-    dots = {"score": {"kind": "dot"}}
-    decoder = lively(ConvolutionalDecoderPart(stages=stages, cross_attention=dots).build(WIDTHS, 0.2))
+    learned, dots = {"kind": "learned"}, {"score": {"kind": "dot"}}
+    encoder = lively(ConvolutionalEncoderPart(stages=stages, positions=learned).build(WIDTHS, 0.2))
+    decoder = ConvolutionalDecoderPart(stages=stages, positions=learned, cross_attention=dots).build(WIDTHS, 0.2)
+    decoder = lively(decoder)
     source, target = padded([5, 3], 6), padded([4, 4], 6)
     encoded = encoder(source)
     memory = decoder.remember(Encoded(source, source, encoded))
@@ -348,7 +349,7 @@ def test_the_large_model_is_as_large_as_in_the_paper():
     ("settings", "words"),
     [
         ({"block": "temporal", "kernel": 1}, "kernel 1 would see no step but its own"),
-        ({"block": "temporal", "layers": 17}, "at most 16, found 17"),
+        ({"block": "temporal", "layers": 17}, "reach back 131,072 steps and keep them all: at most 4,096"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(settings, words):

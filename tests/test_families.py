@@ -81,8 +81,18 @@ def test_every_name_is_a_family() -> None:
         ({"kind": "transformer_today", "decoder": {"kind": "transformer", "heads": 2}}, "rotary"),
         ({"kind": "rnn", "decoder": {"kind": "transformer"}}, "sinusoidal"),
         ({"kind": "transformer_today", "decoder": {"positions": {"kind": "alibi"}}}, "alibi"),
+        ({"kind": "transformer_today", "decoder": {"attention": {"where": {"kind": "window", "back": 3}}}}, "rotary"),
     ],
 )
 def test_what_is_given_goes_before_the_family(given: dict[str, Any], positions: str) -> None:
     settings = ModelSettings.model_validate(given | {"width": 16})
     assert settings.decoder.model_dump()["positions"]["kind"] == positions
+
+
+def test_a_family_is_completed_at_every_depth() -> None:
+    window = {"attention": {"where": {"kind": "window", "back": 3}}}
+    settings = ModelSettings.model_validate({"kind": "transformer_today", "width": 16, "encoder": window})
+    assert settings.encoder.model_dump()["attention"]["score"]["kind"] == "cosine"
+    other = {"attention": {"layout": {"kind": "latent"}, "score": {"kind": "scaled_dot"}}}
+    settings = ModelSettings.model_validate({"kind": "transformer_today", "width": 16, "encoder": other})
+    assert "kv_heads" not in settings.encoder.model_dump()["attention"]["layout"]

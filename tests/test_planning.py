@@ -101,6 +101,20 @@ def test_kinds_reset_only_what_lies_inside_them(tmp_path: Path, files: Path) -> 
     assert is_set(made, inner) and is_set(made, "model.kind=rnn")
 
 
+def test_a_whole_part_is_set_before_what_lies_inside_it(tmp_path: Path, files: Path) -> None:
+    inner = "model.decoder.attention.score.kind=cosine"
+    made = propose(files, **asked(tmp_path, settings=[*SMALL, inner, "model.decoder={kind: rnn}"]))[1].recipe
+    assert is_set(made, inner)
+
+
+@pytest.mark.usefixtures("timed")
+def test_a_whole_model_overrules_smaller_ones(tmp_path: Path, files: Path) -> None:
+    request = asked(tmp_path, settings=["model={width: 512}"], time_limit="2s")
+    made = propose(files, **request)[1]
+    assert made.recipe.model.width == 512
+    assert dict(made.reasons)["model"].endswith("but as asked, model={width: 512}")
+
+
 def written(folder: Path, *changes: str) -> dict[str, Any]:
     """A request for a recipe in a file."""
     (folder / "mine.yaml").write_text(

@@ -81,7 +81,7 @@ def test_override():
 
 def test_setting_a_kind_resets_its_siblings():
     assert override(Whole(part=Small(size=5)), ["part.kind=large"]).part == Large(size=10)
-    assert override(Whole(part=Large(size=5)), ["part.kind=large"]).part == Large(size=10)
+    assert override(Whole(part=Large(size=5)), ["part.kind=large"]).part == Large(size=5)  # it is that kind
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,34 @@ def test_stopped_has_the_exit_status_of_its_signal():
         (130, "SIGINT"),
         (143, "SIGTERM"),
     ]
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["width=300", "encoder.heads=6", "decoder.heads=6"],
+        ["encoder.heads=6", "decoder.heads=6", "width=300"],
+        ["embedding.output=64", "embedding.tied=sides"],
+    ],
+)
+def test_what_fits_in_the_end_can_be_set_in_any_order(assignments):
+    assert override(ModelSettings.model_validate({}), assignments)
+
+
+def test_the_first_setting_that_does_not_fit_is_named():
+    with pytest.raises(SettingsError, match="--set width: encoder: width 300 does not split into 4 heads"):
+        override(ModelSettings.model_validate({}), ["width=300", "dropout=0.2"])
+
+
+def test_what_is_null_is_set_whole():
+    settings = ModelSettings.model_validate({"kind": "seq2seq"})
+    with pytest.raises(
+        SettingsError, match=r"'decoder.attention' is null\n  set it whole: decoder.attention={where: ...}"
+    ):
+        override(settings, ["decoder.attention.where={kind: causal}"])
+
+
+def test_positions_without_effect_are_refused():
+    mixers = [{"kind": "non_causal"}]
+    with pytest.raises(SettingsError, match="encoder: rotary positions act in self-attention, and no layer has any"):
+        parse(ModelSettings, {"kind": "transformer_today", "encoder": {"mixers": mixers}}, "a.yaml")

@@ -99,9 +99,9 @@ def resume(folder: RunFolder, request: Request) -> Plan:
     Raises:
         RunError: the folder holds another run, or other settings were asked for.
     """
-    recipe, (kinds, others) = folder.recipe(), assignments(request)
-    asked = override(override(begin(request), kinds), others)
-    other = [one for one in (*kinds, *others) if not is_set(recipe, one)] or _differences(asked, recipe, request)
+    recipe, settings = folder.recipe(), assignments(request)
+    asked = override(begin(request), settings)
+    other = [one for one in settings if not is_set(recipe, one)] or _differences(asked, recipe, request)
     if other:
         message = f"the folder holds a run that began with other settings: {', '.join(other)}"
         hint = "repeat the command that made it to go on, or choose another --out"

@@ -35,13 +35,13 @@ from regard.timing import Pace, Trial, measured
 FEWEST_STEPS = 20
 
 OVERRULED_BY = {
-    "vocabulary": ("vocabulary.",),
-    "model": ("model.",),
-    "batch": ("batching.",),
-    "steps": ("training.steps=", "training.optimisation.", "training.patience="),
-    "limit": ("training.steps=",),
+    "vocabulary": ("vocabulary",),
+    "model": ("model",),
+    "batch": ("batching",),
+    "steps": ("training.steps", "training.optimisation", "training.patience"),
+    "limit": ("training.steps",),
 }
-"""How the settings begin that overrule a proposal."""
+"""Which settings overrule a proposal, with all inside of them but kinds, which the proposal keeps."""
 
 Measure = Callable[[Recipe, Reasons], tuple[Recipe, Pace]]
 """From a recipe to one with its precision, and its pace on this machine."""
@@ -90,13 +90,13 @@ def plan(request: Request, device: torch.device) -> Plan:
         DataError, SettingsError: what was given cannot be used.
     """
     limit = seconds(request.time_limit) if request.time_limit else None
-    kinds, others = assignments(request)
-    recipe = override(override(begin(request), kinds), others)
+    asked = assignments(request)
+    recipe = override(begin(request), asked)
     corpus = recipe.data.load()
     reasons = [("data", note) for note in corpus.notes]
     if not request.recipe:
-        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), others)
-    recipe = override(recipe, others)
+        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), asked)
+    recipe = override(recipe, asked)
     field = learn_field(recipe, corpus)
     examples = encode(build_task(recipe, field), corpus.train)
 
@@ -106,8 +106,8 @@ def plan(request: Request, device: torch.device) -> Plan:
     if request.recipe:
         recipe, pace = measure(recipe, reasons)
     else:
-        recipe, pace = _sized(recipe, examples, others, limit, measure, reasons)
-    recipe = _timed(recipe, pace, limit, others, reasons)
+        recipe, pace = _sized(recipe, examples, asked, limit, measure, reasons)
+    recipe = _timed(recipe, pace, limit, asked, reasons)
     reasons.append(("weights", _weights(recipe, field)))
     return Plan(recipe, corpus, field, reasons)
 
@@ -119,39 +119,33 @@ def _weights(recipe: Recipe, field: TextField) -> str:
 
 
 def _sized(
-    recipe: Recipe, examples: Encoded, others: list[str], limit: float | None, measure: Measure, reasons: Reasons
+    recipe: Recipe, examples: Encoded, asked: list[str], limit: float | None, measure: Measure, reasons: Reasons
 ) -> tuple[Recipe, Pace]:
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
     while proposal:
-        recipe, told = override(_note(reasons, "model", *proposal, others), others), Reasons()
-        sized, pace = measure(_with_batches_and_steps(recipe, examples, others, told), told)
+        recipe, told = override(_note(reasons, "model", *proposal, asked), asked), Reasons()
+        sized, pace = measure(_with_batches_and_steps(recipe, examples, asked, told), told)
         proposal = None
-        if limit and not _overruling("model", others):
+        if limit and not _overruling("model", asked):
             proposal = propose_smaller(recipe, pace.fitting(limit)[0] / updates_a_pass(sized, examples))
     reasons += told
     return sized, pace
 
 
-def _with_batches_and_steps(recipe: Recipe, examples: Encoded, others: list[str], reasons: Reasons) -> Recipe:
+def _with_batches_and_steps(recipe: Recipe, examples: Encoded, asked: list[str], reasons: Reasons) -> Recipe:
     for label, proposal in (("batch", propose_batch), ("steps", propose_steps)):
-        recipe = override(_note(reasons, label, *proposal(recipe, examples), others), others)
-    if _overruling("limit", others):
-        recipe = override(with_steps(recipe, recipe.training.steps), others)
+        recipe = override(_note(reasons, label, *proposal(recipe, examples), asked), asked)
+    if _overruling("limit", asked):
+        recipe = override(with_steps(recipe, recipe.training.steps), asked)
     return recipe
 
 
-def assignments(request: Request) -> tuple[list[str], list[str]]:
-    """What was set: kinds, which reset what is beside them and so come first, outer ones first of all, and all else.
-
-    Of a setting that is given twice the last value counts.
-    """
+def assignments(request: Request) -> list[str]:
+    """What was set, its last value: outer settings before inner ones, and kinds before what is beside them."""
     seed = [] if request.seed is None else [f"training.seed={request.seed}"]
     last = {one.partition("=")[0]: one for one in (*request.settings, *seed)}
-    kinds = {path: one for path, one in last.items() if path.endswith("kind")}
-    return [kinds[path] for path in sorted(kinds, key=lambda path: path.count("."))], [
-        one for path, one in last.items() if path not in kinds
-    ]
+    return [last[path] for path in sorted(last, key=lambda path: (path.count("."), not path.endswith("kind")))]
 
 
 def seconds(text: str) -> float:
@@ -196,13 +190,19 @@ def begin(request: Request) -> Recipe:
 
 def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
     """Keep a proposal's reason, and which settings overrule it."""
-    asked = _overruling(label, settings)
-    reasons.append((label, f"{reason}; but as asked, {', '.join(asked)}" if asked else reason))
+    overruling = _overruling(label, settings)
+    reasons.append((label, f"{reason}; but as asked, {', '.join(overruling)}" if overruling else reason))
     return recipe
 
 
 def _overruling(label: str, settings: Sequence[str]) -> list[str]:
-    return [one for one in settings if one.startswith(OVERRULED_BY[label])]
+    paths = ((one, one.partition("=")[0]) for one in settings)
+    inside = tuple(f"{path}." for path in OVERRULED_BY[label])
+    return [
+        one
+        for one, path in paths
+        if path in OVERRULED_BY[label] or (path.startswith(inside) and not path.endswith("kind"))
+    ]
 
 
 def _timed(recipe: Recipe, pace: Pace, limit: float | None, settings: list[str], reasons: Reasons) -> Recipe:

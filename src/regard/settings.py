@@ -103,16 +103,21 @@ def load(kind: type[SettingsType], path: Path) -> SettingsType:
 def override(settings: SettingsType, assignments: list[str]) -> SettingsType:
     """Settings with ``path.to.setting=value`` applied in order; the value is read as YAML.
 
-    Setting a ``kind`` resets its siblings to that kind's defaults.
+    Setting another ``kind`` resets its siblings to that kind's defaults. What only later ones make valid is accepted.
     """
-    data = settings.model_dump(mode="json")
+    data, refused = settings.model_dump(mode="json"), None
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals:
             raise SettingsError("no value given", where=f"--set {assignment}", hint=f"write --set {path}=VALUE")
         _assign(data, path, parse_yaml(value, f"--set {path}"))
-        settings = parse(type(settings), data, f"--set {path}")
-        data = settings.model_dump(mode="json")  # with the defaults of a new kind, for what is set next
+        try:
+            settings = parse(type(settings), data, f"--set {path}")
+            data, refused = settings.model_dump(mode="json"), None  # with a new kind's defaults, for what is set next
+        except SettingsError as error:
+            refused = refused or error
+    if refused:
+        raise refused
     return settings
 
 
@@ -129,11 +134,15 @@ def _assign(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     node = data
     for depth, name in enumerate(parents):
+        where = ".".join(parents[: depth + 1])
+        if name in node and node[name] is None:
+            raise SettingsError(
+                f"'{where}' is null", where=f"--set {path}", hint=f"set it whole: {where}={{{last}: ...}}"
+            )
         if not isinstance(node.get(name), dict):
-            where = ".".join(parents[: depth + 1])
             raise SettingsError(f"no setting '{where}'", where=f"--set {path}", hint=did_you_mean(name, node))
         node = node[name]
-    if last == "kind":
+    if last == "kind" and node.get(last) != value:
         node.clear()
     node[last] = value
 

@@ -125,7 +125,6 @@ EachNorm = (
     | Relu
     | TopK
     | Hard
-    | Exponential
     | Sparsemax
     | EntmaxPart
     | TalkingHeadsPart
@@ -135,7 +134,7 @@ NormPart = Annotated[EachNorm, Field(discriminator="kind")]
 
 TalkingHeadsPart.model_rebuild()
 
-SteppingNormPart = Annotated[EachNorm | MonotonicPart | ChunkwisePart, Field(discriminator="kind")]
+SteppingNormPart = Annotated[EachNorm | Exponential | MonotonicPart | ChunkwisePart, Field(discriminator="kind")]
 """Norms for models that take queries one after another, those that need the weights of the query before too."""
 
 

@@ -17,8 +17,8 @@ from regard.models.parts import Decoded, Encoded, Size, Widths
 from regard.padded import Padded
 from regard.settings import Settings
 
-MOST_DOUBLINGS = 16
-"""Of the dilation, from layer to layer; the next would reach back by more than a hundred thousand steps."""
+FURTHEST = 4096
+"""Steps that a convolution can reach back; its state holds so many, however few there are."""
 
 
 class Stage(Settings):
@@ -41,7 +41,7 @@ class ConvolutionalPart(Settings):
     layers: int = Field(default=4, ge=1, le=128)
     kernel: int = Field(default=3, ge=1, le=1024)
     stages: tuple[Stage, ...] = ()
-    positions: Annotated[NoPosition | Sinusoidal | LearnedPart, Field(discriminator="kind")] = LearnedPart()
+    positions: Annotated[NoPosition | Sinusoidal | LearnedPart, Field(discriminator="kind")] = Sinusoidal()
 
     def shapes(self, width: int) -> list[Shape]:
         """The convolutions of every layer."""
@@ -53,10 +53,11 @@ class ConvolutionalPart(Settings):
 
     def check(self, width: int) -> None:
         shapes = self.shapes(width)
+        reach = max((shape.kernel - 1) * shape.dilation for shape in shapes)
+        if reach > FURTHEST:
+            raise ValueError(f"a convolution would reach back {reach:,} steps and keep them all: at most {FURTHEST:,}")
         if self.block == "temporal" and any(shape.kernel == 1 for shape in shapes):
             raise ValueError("a temporal block of kernel 1 would see no step but its own: set the kernel to 2 or more")
-        if self.block == "temporal" and len(shapes) > MOST_DOUBLINGS:
-            raise ValueError(f"the dilation doubles with each layer: at most {MOST_DOUBLINGS}, found {len(shapes)}")
 
     def sized(self, size: Size) -> "ConvolutionalPart":
         return self if self.stages else self.model_copy(update={"layers": size.layers})
@@ -170,8 +171,7 @@ class ConvolutionalDecoder(Stack):
         lengths, states = encoded.states.lengths, encoded.states.values
         states = torch.lerp(states.detach(), states, 1 / len(self.layers))  # the same, with so much of the gradient
         keys = tuple(layer.cross_attention.remember(states) for layer in self.blocks() if layer.cross_attention)
-        embedded = self.source(encoded.embedded.values)
-        values = together(states, embedded) if embedded.shape == states.shape else states
+        values = together(states, self.source(encoded.embedded.values)) if encoded.stepwise else states
         # a mean of m values has 1 / m of their variance; weights are as those of a mean at first (section 3.4)
         values = values * lengths.to(values.dtype).sqrt()[:, None, None]
         return ConvolutionalMemory(keys, values[:, None], lengths)

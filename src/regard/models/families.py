@@ -30,6 +30,7 @@ recurrent matrices  orthogonal, gate by gate; biases 0, the      Bahdanau: ortho
 their inputs        Xavier uniform, gate by gate                 Bahdanau: N(0, 0.01^2), alignment N(0, 0.001^2)
 gated convolutions  N(0, 4 (1 - dropout) / inputs), weights      the same (section 3.5)
                     normalised (Salimans and Kingma 2016)
+their positions     sinusoidal: no text is too long              learned
 their attention     found times steps * sqrt(1/steps); gradient  the same
                     of the encoder divided by the attentions
 TCN                 N(0, 2 / inputs) (He et al. 2015)            N(0, 0.01^2)

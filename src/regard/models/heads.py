@@ -153,7 +153,7 @@ class CopyHead(nn.Module):
 
     def remember(self, encoded: Encoded) -> CopyMemory:
         tokens, states = encoded.tokens, encoded.states
-        if not torch.equal(tokens.lengths, states.lengths):
+        if not encoded.stepwise:
             unfit = "copying needs an encoder state for each source token, and this encoder gives others"
             raise SettingsError(unfit, hint="set task.head.kind to tokens, or choose another model.encoder.kind")
         return CopyMemory(tokens, _first_places(tokens.values), as_autocast(states.values))

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regard import trees
+from regard.errors import SettingsError
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.convolutional import ConvolutionalDecoderPart, ConvolutionalEncoderPart
 from regard.models.encoder_only import AlignedDecoderPart, PoolDecoderPart
@@ -125,11 +126,13 @@ class ModelSettings(Settings):
         return f"{self.encoder.describe()} encoder, {self.decoder.describe()} decoder, width {self.width}"
 
 
-def _completed(given: Any, family: dict[str, Any]) -> Any:
-    """A part with what its family says where nothing was given, unless another kind was."""
-    if not isinstance(given, dict) or given.get("kind", family.get("kind")) != family.get("kind"):
+def _completed(given: Any, family: Any) -> Any:
+    """A part with what its family says where nothing was given, at every depth, unless another kind was."""
+    if not isinstance(given, dict) or not isinstance(family, dict):
         return given
-    return family | given
+    if given.get("kind", family.get("kind")) != family.get("kind"):
+        return given
+    return family | {name: _completed(value, family.get(name)) for name, value in given.items()}
 
 
 class Model(nn.Module):
@@ -188,8 +191,15 @@ def build_model(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> 
     target = source if tied != "none" else TokenEmbedding(vocabulary, widths.embedded, scaled)
     output = target if tied == "all" else TokenEmbedding(vocabulary, widths.output)
     built_head = head(output, widths)
-    encoder = settings.encoder.build(widths, settings.dropout)
-    return Model(source, target, encoder, settings.decoder.build(widths, settings.dropout), built_head)
+    encoder = _built("encoder", settings.encoder, settings)
+    return Model(source, target, encoder, _built("decoder", settings.decoder, settings), built_head)
+
+
+def _built(side: str, part: Any, settings: ModelSettings) -> Any:
+    try:
+        return part.build(settings.widths, settings.dropout)
+    except SettingsError as error:
+        raise SettingsError(error.message, where=error.where or f"model.{side}", hint=error.hint) from None
 
 
 def count_weights(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> int:

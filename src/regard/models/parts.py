@@ -66,6 +66,11 @@ class Encoded(NamedTuple):
     embedded: Padded
     states: Padded
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether there is a state for each token: an encoder that keeps the steps hands on their very lengths."""
+        return self.states.lengths is self.embedded.lengths
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -88,6 +93,6 @@ class Decoder(Protocol):
         """
 
     def advance(self, embedded: Padded, memory: Nest, state: State) -> tuple[Decoded, State]:
-        """Over one step or many, rows of different lengths included; the state given is consumed."""
+        """Over one step or more of one row or more, of different lengths too; the state given is consumed."""
 
     def __call__(self, *arguments: Any) -> Any: ...

@@ -46,17 +46,26 @@ class TransformerPart(Settings):
     bias: bool = Field(default=True, description="in projections and norms")
     shared_layers: bool = Field(default=False, description="all layers have the weights of the first")
     layer_drop: float = Field(default=0, ge=0, lt=1, description="the share of layers left out in training")
+    mixers: tuple[EncoderMixingPart | DecoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
 
     def check(self, width: int) -> None:
         if width % (2 * self.heads) and not getattr(self.attention.layout, "head_width", None):
             raise ValueError(f"width {width} does not split into {self.heads} heads of even width")
+
+    @model_validator(mode="after")
+    def _shared_layers_are_alike(self) -> "TransformerPart":
+        if self.shared_layers and len(set(self.mixers)) > 1:
+            raise ValueError("shared layers are all alike: give one mixer, or leave out shared_layers")
+        return self
 
     def sized(self, size: Size) -> "TransformerPart":
         changes = {"layers": size.layers, "heads": size.heads, "feedforward": size.feedforward}
         return self.model_copy(update=changes)
 
     def describe(self) -> str:
-        return f"{self.layers}-layer Transformer"
+        kinds = dict.fromkeys(mixer.kind.replace("_", " ") for mixer in self.mixers)
+        mixed = "" if [*kinds] == ["attention"] else f" of {' and '.join(kinds)}"
+        return f"{self.layers}-layer Transformer{mixed}"
 
 
 class TransformerEncoderPart(TransformerPart):
@@ -64,9 +73,14 @@ class TransformerEncoderPart(TransformerPart):
 
     mixers: tuple[EncoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
 
-    @model_validator(mode="after")
-    def _shared_layers_are_alike(self) -> "TransformerEncoderPart":
-        return _with_shareable(self, self.mixers)
+    def check(self, width: int) -> None:
+        super().check(width)
+        attends = any(isinstance(mixer, SelfAttentionPart) for mixer in self.mixers)
+        if not attends and self.positions.kind in ("rotary", "alibi", "t5_bias"):
+            raise ValueError(
+                f"{self.positions.kind} positions act in self-attention, and no layer has any: "
+                "set positions to {kind: sinusoidal}, or give a mixer {kind: attention}"
+            )
 
     def build(self, widths: Widths, dropout: float) -> "TransformerEncoder":
         return TransformerEncoder(self, widths, dropout)
@@ -77,10 +91,6 @@ class TransformerDecoderPart(TransformerPart):
 
     cross_attention: AttentionPart = AttentionPart()
     mixers: tuple[DecoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
-
-    @model_validator(mode="after")
-    def _shared_layers_are_alike(self) -> "TransformerDecoderPart":
-        return _with_shareable(self, self.mixers)
 
     def build(self, widths: Widths, dropout: float) -> "TransformerDecoder":
         return TransformerDecoder(self, widths, dropout)
@@ -244,9 +254,3 @@ def _turned(layers: nn.ModuleList) -> int:
     """How many features of queries and keys positions turn; none where no layer has any."""
     mixings = (cast(Layer, layer).mixing for layer in layers)
     return next((one.self_attention.turned for one in mixings if isinstance(one, SelfAttention)), 2)
-
-
-def _with_shareable(part: Any, mixers: tuple[Settings, ...]) -> Any:
-    if part.shared_layers and len(set(mixers)) > 1:
-        raise ValueError("shared layers are all alike: give one mixer, or leave out shared_layers")
-    return part
