@@ -18,7 +18,7 @@ from regard.padded import Padded, pad
 
 VOCABULARY = 13
 ATTENTIONS = Layout, SteppingAttention, MultiStepAttention, Pool
-SEGMENTS = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [0, 1, 1, 2, 0]])
+SEGMENTS = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 0, 0, 0], [0, 1, 1, 2, 0]])
 SOURCE = pad([[4, 5, 6, 7, 3], [8, 3], [9, 10, 11, 3]])._replace(segments=SEGMENTS)
 TARGET = pad([[2, 4, 5, 6], [2, 7, 8, 9, 10, 11], [2]])
 
