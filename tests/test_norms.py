@@ -216,13 +216,18 @@ def test_entmax_of_half_precision_is_computed_in_single() -> None:
     assert torch.equal(weights, entmax(scores.float(), None, 1.5).bfloat16())
 
 
-KINDS = "softmax off_by_one sink softcap scalable sigmoid relu top_k hard exponential sparsemax entmax".split()
+KINDS = "softmax off_by_one sink softcap scalable sigmoid relu top_k hard sparsemax entmax".split()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_build_each_norm(kind: str) -> None:
     norm = TypeAdapter[NormPart](NormPart).validate_python({"kind": kind}).build(HEADS)
     assert norm(draw().float(), table()).shape == SHAPE
+
+
+def test_what_is_no_distribution_is_not_for_every_score() -> None:
+    with pytest.raises(ValidationError, match="exponential"):
+        TypeAdapter[NormPart](NormPart).validate_python({"kind": "exponential"})
 
 
 def test_settings_build_a_learned_alpha_short_of_two() -> None:
