@@ -16,12 +16,7 @@ EXPLICIT = importlib.import_module("regard.attention.kernels.explicit")  # a fun
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.manual_seed(1)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(autouse=True)

@@ -35,12 +35,7 @@ SINGLE = {"rtol": 1e-5, "atol": 1e-6}
 each_kernel = pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in ("flex", "varlen")])
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.manual_seed(1)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def split(projected: Tensor, heads: int) -> Tensor:

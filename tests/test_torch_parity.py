@@ -24,12 +24,7 @@ each_order = pytest.mark.parametrize("norm_first", [False, True], ids=["post-nor
 each_activation = pytest.mark.parametrize("activation", ["relu", "gelu"])
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.manual_seed(1)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def sizes(activation: str, norm_first: bool) -> dict:

@@ -34,7 +34,7 @@ class SteppingAttention(nn.Module):
     def start(self, memory: KeyValues, rows: int) -> Looked:
         """What is kept before the first of ``rows`` = batch * beams rows took a step."""
         batch, _, keys, width = memory.keys.shape
-        queries = memory.keys.new_zeros(batch, 1, rows // max(batch, 1), width)
+        queries = memory.keys.new_zeros(batch, 1, rows // batch, width)
         kept = []
         if isinstance(self.score, StatefulScore):
             kept.append(self.score.begin(queries, memory.keys))

@@ -13,7 +13,7 @@ from regard.attention.positions import LearnedPart, NoPosition, Sinusoidal
 from regard.layers.convolution import Convolution, after, centred
 from regard.layers.dropout import Dropout
 from regard.models.convolutional_blocks import BLOCKS, Block, MultiStepPart, Shape, Sight, together
-from regard.models.parts import Decoded, Encoded, Size, Widths
+from regard.models.parts import Decoded, Encoded, Part, Size, Widths
 from regard.padded import Padded
 from regard.settings import Settings
 
@@ -29,7 +29,7 @@ class Stage(Settings):
     width: int | None = Field(default=None, ge=1, le=16384)
 
 
-class ConvolutionalPart(Settings):
+class ConvolutionalPart(Part):
     """One side of a convolutional model: ``layers`` of one ``kernel``, or ``stages`` instead of both.
 
     Gated blocks are those of ConvS2S, one convolution and a gated linear unit. Temporal ones are those of the TCN, two

@@ -11,12 +11,11 @@ from regard import trees
 from regard.attention import Pool
 from regard.errors import SettingsError
 from regard.layers.dropout import Dropout
-from regard.models.parts import Decoded, Encoded, Size, Widths
+from regard.models.parts import Decoded, Encoded, Part, Widths
 from regard.padded import Padded
-from regard.settings import Settings
 
 
-class PoolDecoderPart(Settings):
+class PoolDecoderPart(Part):
     """Features of the whole source, by attention pooling; ``hidden`` as in `Pool`."""
 
     kind: Literal["pool"] = "pool"
@@ -26,27 +25,17 @@ class PoolDecoderPart(Settings):
     def build(self, widths: Widths, dropout: float) -> "PoolDecoder":
         return PoolDecoder(self, widths, dropout)
 
-    def check(self, width: int) -> None: ...
-
-    def sized(self, size: Size) -> "PoolDecoderPart":
-        return self
-
     def describe(self) -> str:
         return "attention pooling"
 
 
-class AlignedDecoderPart(Settings):
+class AlignedDecoderPart(Part):
     """Features of each source step for the target step beside it."""
 
     kind: Literal["aligned"] = "aligned"
 
     def build(self, widths: Widths, dropout: float) -> "AlignedDecoder":
         return AlignedDecoder(widths, dropout)
-
-    def check(self, width: int) -> None: ...
-
-    def sized(self, size: Size) -> "AlignedDecoderPart":
-        return self
 
     def describe(self) -> str:
         return "aligned"
@@ -97,7 +86,7 @@ class PoolDecoder(nn.Module):
     def advance(
         self, embedded: Padded, memory: Float[Tensor, "batch output"], state: Int[Tensor, "rows"]
     ) -> tuple[Decoded, Int[Tensor, "rows"]]:
-        of_rows = trees.repeat(memory, len(state) // max(len(memory), 1))
+        of_rows = trees.repeat(memory, len(state) // len(memory))
         features = of_rows[:, None].expand(-1, embedded.values.shape[1], -1)
         return Decoded(features), state + embedded.lengths
 
@@ -130,7 +119,7 @@ class AlignedDecoder(nn.Module):
         self, embedded: Padded, memory: AlignedMemory, state: Int[Tensor, "rows"]
     ) -> tuple[Decoded, Int[Tensor, "rows"]]:
         rows = torch.arange(len(state), device=state.device)
-        source = rows // (len(state) // max(len(memory.lengths), 1))
+        source = rows // (len(state) // len(memory.lengths))
         at = state[:, None] + torch.arange(embedded.values.shape[1], device=state.device)
         last = (memory.lengths - 1).clamp(min=0)[source, None]
         return Decoded(memory.features[source[:, None], torch.minimum(at, last)]), state + embedded.lengths

@@ -193,7 +193,7 @@ class CopyHead(nn.Module):
         context, weights = self.copy_attention(features, memory)
         gate = self.gate(torch.cat([features, context.to(features.dtype)], -1))[..., 0]
         weights, gate = (one.to(torch.promote_types(one.dtype, torch.float32)) for one in (weights, gate))
-        beams = len(features) // max(len(memory.states), 1)
+        beams = len(features) // len(memory.states)
         first, tokens = (
             trees.repeat(one, beams)[:, None].expand(weights.shape) for one in (memory.first, memory.tokens.values)
         )

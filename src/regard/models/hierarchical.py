@@ -7,13 +7,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from regard.attention import Pool
-from regard.models.parts import Size, Widths
+from regard.models.parts import Part, Size, Widths
 from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded
-from regard.settings import Settings
 
 
-class HierarchicalEncoderPart(Settings):
+class HierarchicalEncoderPart(Part):
     """Words to sentences to a document, each level read in both directions."""
 
     kind: Literal["hierarchical"] = "hierarchical"

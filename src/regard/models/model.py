@@ -16,7 +16,7 @@ from regard.models.encoder_only import AlignedDecoderPart, PoolDecoderPart
 from regard.models.families import FAMILIES, Family
 from regard.models.heads import Head
 from regard.models.hierarchical import HierarchicalEncoderPart
-from regard.models.parts import Decoded, Decoder, Encoded, Encoder, Memory, Size, State, Widths
+from regard.models.parts import Decoded, Decoder, Encoded, Encoder, Memory, Part, Size, State, Widths
 from regard.models.recurrent import RecurrentDecoderPart
 from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.models.transformer import TransformerDecoderPart, TransformerEncoderPart
@@ -24,18 +24,13 @@ from regard.padded import Padded
 from regard.settings import Settings
 
 
-class NoEncoder(Settings):
+class NoEncoder(Part):
     """The decoder reads the source itself, before the first step: decoder-only (Liu et al. 2018, arXiv 1801.10198)."""
 
     kind: Literal["none"] = "none"
 
     def build(self, widths: Widths, dropout: float) -> None:
         return None
-
-    def check(self, width: int) -> None: ...
-
-    def sized(self, size: Size) -> "NoEncoder":
-        return self
 
     def describe(self) -> str:
         return "no"
@@ -169,7 +164,7 @@ class Model(nn.Module):
         """
         if self.encoder is not None or memory is None:
             return self.decoder.start(memory and memory.decoder, rows, room)
-        return trees.repeat(memory.decoder, rows // max(trees.rows_of(memory.decoder), 1))
+        return trees.repeat(memory.decoder, rows // trees.rows_of(memory.decoder))
 
     def advance(self, tokens: Padded, memory: Memory | None, state: State) -> tuple[Decoded, State]:
         """Over one token or many; the state given is consumed."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.padded import Padded
+from regard.settings import Settings
 from regard.trees import Nest
 
 
@@ -70,6 +71,17 @@ class Encoded(NamedTuple):
     def stepwise(self) -> bool:
         """Whether there is a state for each token: an encoder that keeps the steps hands on their very lengths."""
         return self.states.lengths is self.embedded.lengths
+
+
+class Part(Settings):
+    """Settings of one side of a model: each kind has ``build(widths, dropout)`` and ``describe()`` of its own."""
+
+    def check(self, width: int) -> None:
+        """Raises ValueError where its sizes do not fit the model's width."""
+
+    def sized(self, size: Size) -> "Part":
+        """The same kind for so much text; as it is unless it has sizes beside the model's width."""
+        return self
 
 
 @runtime_checkable

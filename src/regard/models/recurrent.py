@@ -12,7 +12,7 @@ from regard.attention import Lengths
 from regard.attention.settings import SteppingPart
 from regard.attention.stepping import Looked, SteppingAttention
 from regard.layers.recurrence import CellState, LayersAbove, Recurrence, after_last_step, draw, dropout_of
-from regard.models.parts import Decoded, Encoded, Size, Widths
+from regard.models.parts import Decoded, Encoded, Widths
 from regard.models.recurrent_encoder import RecurrentPart
 from regard.padded import Padded
 from regard.trees import Nest
@@ -38,11 +38,6 @@ class RecurrentDecoderPart(RecurrentPart):
         if self.attention is None or not widths.memory or (self.attend == "after" and not self.input_feeding):
             return AttendAfter(self, widths, dropout)
         return (AttendBefore if self.attend == "before" else InputFeeding)(self, widths, dropout)
-
-    def check(self, width: int) -> None: ...
-
-    def sized(self, size: Size) -> "RecurrentDecoderPart":
-        return self
 
     def describe(self) -> str:
         how = self.attention.score.kind.replace("_", " ") if self.attention else "no"

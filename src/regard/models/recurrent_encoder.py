@@ -6,13 +6,12 @@ from pydantic import Field
 from torch import nn
 
 from regard.layers.recurrence import CellName, LayersAbove, Recurrence, dropout_of
-from regard.models.parts import Size, Widths
+from regard.models.parts import Part, Widths
 from regard.padded import Padded
-from regard.settings import Settings
 
 
-class RecurrentPart(Settings):
-    """What both sides may choose."""
+class RecurrentPart(Part):
+    """What both sides may choose; one layer is what attention needs, so only the width grows with the text."""
 
     kind: Literal["rnn"] = "rnn"
     cell: CellName = "gru"
@@ -32,9 +31,6 @@ class RecurrentEncoderPart(RecurrentPart):
     def check(self, width: int) -> None:
         if self.bidirectional and width % 2:
             raise ValueError(f"width {width} must be even: each direction gets half")
-
-    def sized(self, size: Size) -> "RecurrentEncoderPart":
-        return self  # one layer is what attention needs; the width grows with the model
 
     def describe(self) -> str:
         return f"{self.layers}-layer {'bidirectional ' if self.bidirectional else ''}{self.cell.upper()}"

@@ -23,13 +23,12 @@ from regard.models.mixing import (
     SelfAttentionPart,
     build_mixer,
 )
-from regard.models.parts import Decoded, Encoded, Size, Widths
+from regard.models.parts import Decoded, Encoded, Part, Size, Widths
 from regard.padded import Padded
-from regard.settings import Settings
 from regard.trees import Nest
 
 
-class TransformerPart(Settings):
+class TransformerPart(Part):
     """One side of a Transformer; widths come from the model."""
 
     kind: Literal["transformer"] = "transformer"
