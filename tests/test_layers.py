@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from regard.attention.rms_norm import RMSNorm
 from regard.layers import losses
 from regard.layers.dropout import Dropout
 from regard.layers.embeddings import TokenEmbedding
@@ -92,3 +93,17 @@ def test_dropout_only_while_training():
     layer, inputs = Dropout(0.5), torch.ones(1000)
     assert set(layer(inputs).tolist()) == {0.0, 2.0}
     assert layer.eval()(inputs) is inputs
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_rms_norm_is_torchs(dtype, error):
+    norm, inputs = RMSNorm(8, epsilon=1e-3), torch.randn(2, 3, 5, 8).to(dtype).requires_grad_()
+    norm.to(torch.promote_types(dtype, torch.float32))
+    torch.nn.init.uniform_(norm.weight, 0.5, 2)
+    slope = torch.randn(2, 3, 5, 8).to(dtype)
+    exact, weight = inputs.detach().double().requires_grad_(), norm.weight.detach().double().requires_grad_()
+    plain = F.rms_norm(exact, (8,), weight, 1e-3)
+    found = norm(inputs), *torch.autograd.grad(norm(inputs), (inputs, norm.weight), slope)
+    wanted = plain, *torch.autograd.grad(plain, (exact, weight), slope.double())
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).norm() <= error * other.norm()

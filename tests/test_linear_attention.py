@@ -274,7 +274,7 @@ def written_by_delta(mixer: DeltaRule, inputs, log_decay) -> torch.Tensor:
     queries, keys = (F.silu(part) / F.silu(part).norm(dim=-1, keepdim=True) for part in (queries, keys))
     strength = torch.sigmoid(inputs @ mixer.strength.weight.mT).mT[..., None]
     found, _ = delta_by_hand(queries, keys, values, strength, log_decay, empty())
-    return found / (found.square().mean(-1, keepdim=True) + torch.finfo(found.dtype).eps).sqrt()
+    return found / (found.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
 
 def delta_kind(mixer: DeltaRule, inputs):

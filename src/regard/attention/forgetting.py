@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from regard.attention.linear import delta_rule, linear_attention
 from regard.attention.mixers import LinearAttentionPart, PerformerPart, Recurrent, Steps, no_decay
 from regard.attention.positions import rotation
+from regard.attention.rms_norm import RMSNorm
 from regard.attention.rotary import rotate
 from regard.settings import Settings
 
@@ -78,7 +79,7 @@ class DeltaRule(Recurrent):
     def __init__(self, width: int, heads: int):
         super().__init__(width, heads)
         self.strength = nn.Linear(width, heads, bias=False)
-        self.norm = nn.RMSNorm(self.head_width)
+        self.norm = RMSNorm(self.head_width)
 
     def log_decay(self, steps: Steps) -> Tensor:
         return no_decay(steps)

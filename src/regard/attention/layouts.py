@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from regard.attention.keyvalues import KeyValues
 from regard.attention.module import Attention, Layout, Look
 from regard.attention.norms import Norm, Softmax
+from regard.attention.rms_norm import RMSNorm
 from regard.attention.rotary import Rotation, rotate
 from regard.attention.scores import Dot
 from regard.attention.weights import Weights
@@ -49,7 +50,7 @@ class LatentAttention(Layout):
         self.score, self.norm = Dot(), norm or Softmax()
         self.query = nn.Linear(width, width + heads * turned, bias=False)
         self.down = nn.Linear(width, rank + turned, bias=False)
-        self.latent_norm = nn.RMSNorm(rank)
+        self.latent_norm = RMSNorm(rank)
         self.up_keys = nn.Parameter(torch.empty(heads, rank, width // heads))
         self.up_values = nn.Parameter(torch.empty(heads, rank, width // heads))
         self.output = nn.Linear(width, width, bias)
@@ -108,7 +109,7 @@ class DifferentialAttention(Attention):
         super().__init__(width, heads, dropout, norm=norm, bias=bias)
         self.turned = width // heads // 2
         self.balance = nn.Parameter(torch.empty(4, self.turned).normal_(std=0.1))
-        self.head_norm = nn.RMSNorm(width // heads, eps=1e-5)
+        self.head_norm = RMSNorm(width // heads, epsilon=1e-5)
 
     def find(self, queries: Tensor, memory: KeyValues, look: Look) -> tuple[Tensor, Weights]:
         one, other = (look(queries[:, half::2], memory.keys[:, half::2], memory.values) for half in range(2))

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from regard.attention.rms_norm import RMSNorm
 from regard.layers.dropout import Dropout
 from regard.settings import Settings
 
@@ -27,19 +27,12 @@ class RMSNormPart(Settings):
     kind: Literal["rms"] = "rms"
     epsilon: float = Field(default=1e-6, gt=0)
 
-    def build(self, width: int, bias: bool) -> "RMSNorm":
+    def build(self, width: int, bias: bool) -> RMSNorm:
         return RMSNorm(width, self.epsilon)
 
 
 StepNormPart = Annotated[LayerNormPart | RMSNormPart, Field(discriminator="kind")]
 """How the features of a step are normalised."""
-
-
-class RMSNorm(nn.RMSNorm):
-    """In the precision of its input: with a weight in another, torch warns and takes a slower way."""
-
-    def forward(self, inputs: Float[Tensor, "*steps width"]) -> Float[Tensor, "*steps width"]:
-        return F.rms_norm(inputs, self.normalized_shape, self.weight.to(inputs.dtype), self.eps)
 
 
 class Residual(nn.Module):
