@@ -25,7 +25,7 @@ from regard.evaluation import predict_rows
 from regard.metrics.text import bleu
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
-from regard.runner import build_task, learn_field
+from regard.runner import learn_task
 from regard.settings import override
 from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate
@@ -110,7 +110,7 @@ def speed(options: argparse.Namespace) -> None:
     describe_machine()
     recipe = named_recipe(RECIPE, str(options.data))
     corpus = recipe.data.load()
-    task = build_task(recipe, learn_field(recipe, corpus))
+    task = learn_task(recipe, corpus)
     examples = encode(task, corpus.train)
     batches = [examples.batch(rows) for rows in islice(epoch_batches(examples.lengths, recipe.batching, 1, 0), 3)]
     sources = [task.source(row) for row in rows_of(options.data, "val")[:64]]

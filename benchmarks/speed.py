@@ -17,7 +17,7 @@ from regard.decoding.search import Search
 from regard.evaluation import predict_rows
 from regard.models.model import ModelSettings
 from regard.recipes.dates import dates
-from regard.runner import build_task, learn_field
+from regard.runner import learn_task
 from regard.tasks.generate import Generate
 from regard.tasks.task import Example, collate, lengths_of
 from regard.training.objective import Objective, build_objective
@@ -49,7 +49,7 @@ def main() -> None:
     describe_machine()
     recipe = dates()
     corpus = Dates(train=4000, dev=10, test=64).load()
-    task = build_task(recipe, learn_field(recipe, corpus))
+    task = learn_task(recipe, corpus)
     examples = [task.example(row) for row in corpus.train]
     rows = islice(epoch_batches(lengths_of(examples), Batching(tokens=2048), seed=1, epoch=0), 3)
     batches = [collate([examples[row] for row in batch]) for batch in rows]

@@ -25,7 +25,7 @@ from regard.memory import keep_freed_memory
 from regard.models.model import ModelSettings
 from regard.padded import Padded
 from regard.recipes.multi30k import transformer
-from regard.runner import build_task, learn_field
+from regard.runner import learn_task
 from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate, delayed
 from regard.tasks.task import Batch
@@ -139,7 +139,7 @@ def build(contender: str, precision: str, data: Path) -> Contender:
     """A contender on the first batches of the first epoch."""
     recipe = transformer("en-de", tokenised=False, data=data)
     corpus = recipe.data.load()
-    task = build_task(recipe, learn_field(recipe, corpus))
+    task = learn_task(recipe, corpus)
     examples = encode(task, corpus.train)
     rows = islice(epoch_batches(examples.lengths, Batching(tokens=2048), seed=1, epoch=0), BATCHES)
     batches = [examples.batch(one) for one in rows]

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from regard.data.corpus import Corpus, Files
-from regard.data.fields import TextField
 from regard.errors import StoppedError
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
-from regard.runner import Trained, learn_field, train_run
+from regard.runner import Trained, learn_task, train_run
 from regard.settings import override
+from regard.tasks.task import Task
 from regard.training.checkpoints import Standing
 from regard.training.watching import Quiet
 
@@ -95,11 +95,11 @@ class Small:
 
     recipe: Recipe
     corpus: Corpus
-    field: TextField
+    task: Task
     folder: Path
 
     def train(self, folder: Path, progress: Quiet | None = None) -> Trained:
-        return train_run(self.recipe, self.corpus, self.field, RunFolder(folder), progress or Quiet(), CPU)
+        return train_run(self.recipe, self.corpus, self.task, RunFolder(folder), progress or Quiet(), CPU)
 
 
 def small(folder: Path, kind: str, *changes: str) -> Small:
@@ -109,7 +109,7 @@ def small(folder: Path, kind: str, *changes: str) -> Small:
     )
     recipe = override(override(Recipe(data=files), [f"model.kind={kind}"]), [*SIZES[kind], *changes])
     corpus = recipe.data.load()
-    return Small(recipe, corpus, learn_field(recipe, corpus), folder / "uninterrupted")
+    return Small(recipe, corpus, learn_task(recipe, corpus), folder / "uninterrupted")
 
 
 def command(made: Small, out: str, *changes: str) -> list[str]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from regard.errors import InputError
 from regard.models.parts import Loss
 from regard.planning import Request, plan
-from regard.runner import build_task
 from regard.tasks.encoded import encode
 from regard.training.gradients import Gradients
 from regard.training.objective import Objective, build_objective
@@ -50,7 +49,7 @@ def test_batches_that_memory_does_not_hold_are_added_up_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, backward: bool
 ) -> None:
     made = small(tmp_path, "transformer", "model.dropout=0", "model.encoder.attention_dropout=0", NO_DROPOUT)
-    task = build_task(made.recipe, made.field)
+    task = made.task
     objective = build_objective(task, made.recipe.model, seed=1).double()
     told: list[str] = []
     gradients = Gradients(objective, encode(task, made.corpus.train), told.append)

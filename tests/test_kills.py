@@ -97,7 +97,7 @@ def test_a_kill_while_something_is_saved(place: Place, at: str, call: int) -> No
 
 STOPPED = "regard: stopped by {}\n  everything was saved; repeat the same command to go on"
 STRIKES = [
-    ("regard.planning:learn_field", 1, [TERM], 143, "regard: terminated"),
+    ("regard.planning:learn_task", 1, [TERM], 143, "regard: terminated"),
     ("regard.runner:build_objective", 1, [TERM], 143, "regard: terminated"),
     (STEP, 1, [TERM], 143, STOPPED.format("SIGTERM")),
     (STEP, 3, [INT], 130, STOPPED.format("SIGINT")),

@@ -57,7 +57,7 @@ def begin(*files: Path, **request: Any) -> Recipe:
     """A run that has not got beyond its recipe."""
     folder, made = propose(*files, **request)
     with folder.lock():
-        folder.create(made.recipe, made.field, made.corpus.fingerprint)
+        folder.create(made.recipe, made.task.files, made.corpus.fingerprint)
     return made.recipe
 
 

@@ -190,7 +190,7 @@ def test_changed_data_is_refused(rnn: Small, tmp_path: Path) -> None:
     found = tree(tmp_path)
     changed = rnn.corpus._replace(fingerprint="another")
     with pytest.raises(RunError, match="the data has changed since this run began"):
-        Small(rnn.recipe, changed, rnn.field, rnn.folder).train(tmp_path / "run")
+        Small(rnn.recipe, changed, rnn.task, rnn.folder).train(tmp_path / "run")
     assert tree(tmp_path) == found
 
 

@@ -65,7 +65,7 @@ def train(
     if announce:
         announce(planned)
     where = find_device(device)
-    trained = train_run(planned.recipe, planned.corpus, planned.field, folder, progress or Quiet(), where)
+    trained = train_run(planned.recipe, planned.corpus, planned.task, folder, progress or Quiet(), where)
     predictor = load(folder.path, device)
     write_report(predictor, planned.corpus, trained)
     return Run(folder.path, trained, predictor, next_commands(folder, planned.corpus.dev[0]))
@@ -109,7 +109,7 @@ def resume(folder: RunFolder, request: Request) -> Plan:
     reason = ("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")
     if folder.report_file.exists():
         reason = ("finished", f"{folder.path} is trained to its end; another --out begins anew")
-    return Plan(recipe, recipe.data.load(), folder.field(), [reason])
+    return Plan(recipe, recipe.data.load(), folder.task(), [reason])
 
 
 def _differences(asked: Recipe, recipe: Recipe, request: Request) -> list[str]:

@@ -92,9 +92,6 @@ def evaluate(
     """Predictions for all rows and their scores against the targets."""
     sources = [source_of(task, row, number) for number, row in enumerate(rows, start=1)]
     predictions = predict_rows(task, model, sources, search, check=check)
-    references = [row["target"] for row in rows]
     return Evaluation(
-        task.score([prediction.text for prediction in predictions], references, scoring),
-        task.score(task.baseline(rows), references, scoring),
-        predictions,
+        task.score(predictions, rows, scoring), task.score(task.baseline(rows), rows, scoring), predictions
     )

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 
 from regard.data.corpus import Corpus, Files
-from regard.data.fields import TextField
 from regard.data.recognition import recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
@@ -26,10 +25,11 @@ from regard.proposals import (
 )
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
-from regard.runner import build_task, learn_field
+from regard.runner import learn_task
 from regard.settings import load as load_settings
 from regard.settings import override
 from regard.tasks.encoded import Encoded, encode
+from regard.tasks.task import Task
 from regard.timing import Pace, Trial, measured
 
 FEWEST_STEPS = 20
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
     recipe: Recipe
     corpus: Corpus
-    field: TextField
+    task: Task
     reasons: Reasons
 
 
@@ -97,23 +97,22 @@ def plan(request: Request, device: torch.device) -> Plan:
     if not request.recipe:
         recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), asked)
     recipe = override(recipe, asked)
-    field = learn_field(recipe, corpus)
-    examples = encode(build_task(recipe, field), corpus.train)
+    task = learn_task(recipe, corpus)
+    examples = encode(task, corpus.train)
 
     def measure(recipe: Recipe, reasons: Reasons) -> tuple[Recipe, Pace]:
-        return measured(Trial(recipe, corpus, field, examples, device, reasons), reasons)
+        return measured(Trial(recipe, corpus, task, examples, device, reasons), reasons)
 
     if request.recipe:
         recipe, pace = measure(recipe, reasons)
     else:
         recipe, pace = _sized(recipe, examples, asked, limit, measure, reasons)
     recipe = _timed(recipe, pace, limit, asked, reasons)
-    reasons.append(("weights", _weights(recipe, field)))
-    return Plan(recipe, corpus, field, reasons)
+    reasons.append(("weights", _weights(recipe, task)))
+    return Plan(recipe, corpus, task, reasons)
 
 
-def _weights(recipe: Recipe, field: TextField) -> str:
-    task = build_task(recipe, field)
+def _weights(recipe: Recipe, task: Task) -> str:
     count = count_weights(recipe.model, task.vocabulary, task.head)
     return f"{count:,}: {recipe.model.describe()}; {task.vocabulary:,} tokens"
 

@@ -13,9 +13,10 @@ from regard.data.corpus import Corpus
 from regard.data.rows import Row
 from regard.files import write_whole
 from regard.inspection.report import Group, Report, Sample, training_report
-from regard.predictor import Answer, Predictor
+from regard.predictor import Predictor
 from regard.run_folder import RunFolder
 from regard.runner import Trained, answered_rows, spread
+from regard.tasks.task import Prediction
 from regard.training.loop import read_journal
 
 MOST_GROUPED = 5000
@@ -85,7 +86,7 @@ def _by_tag(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Group]:
     return {tag: Group(100 * sum(marks) / len(marks), len(marks), examples[tag]) for tag, marks in right.items()}
 
 
-def _sample(row: Row, answer: Answer, journal: list[dict[str, Any]], index: int) -> Sample:
+def _sample(row: Row, answer: Prediction, journal: list[dict[str, Any]], index: int) -> Sample:
     history = [(line["step"], line["samples"][index]) for line in journal if index < len(line.get("samples", ()))]
     sample = Sample(source=row["source"], reference=row["target"], prediction=answer.text, history=history)
     return sample | {"tag": row["tag"]} if "tag" in row else sample
@@ -103,7 +104,7 @@ A model made by regard: {predictor.recipe.model.describe()}; {trained.steps:,} s
 
 {notes}
 
-| on {trained.scored_on} | model | copy source | signature |
+| on {trained.scored_on} | model | {predictor.task.baseline_name} | signature |
 |---|---|---|---|
 {scores}
 

@@ -3,20 +3,19 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from torch import nn
 
-from regard.data.fields import TextField
-from regard.data.tokenisers import MOST_BYTES, load_tokeniser
 from regard.errors import RunError, SettingsError
 from regard.files import remove_unfinished, write_whole
 from regard.models.weights import read_weights, write_weights
 from regard.recipe import Recipe
 from regard.settings import load as load_settings
 from regard.settings import to_yaml
+from regard.tasks.task import Task
 
 MOST_TEXT = 1 << 20
 """Bytes that are read of a recipe and of what is known of its data."""
@@ -28,8 +27,8 @@ class RunFolder:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.recipe_file = self.path / "recipe.yaml"
-        self.vocabulary_file = self.path / "fields" / "vocabulary.model"
-        self.data_file = self.path / "fields" / "data.json"
+        self.fields = self.path / "fields"
+        self.data_file = self.fields / "data.json"
         self.weights_file = self.path / "model.safetensors"
         self.metrics_file = self.path / "metrics.jsonl"
         self.report_file = self.path / "report.html"
@@ -37,16 +36,19 @@ class RunFolder:
     def exists(self) -> bool:
         return self.recipe_file.exists()
 
-    def create(self, recipe: Recipe, field: TextField, fingerprint: str) -> None:
-        """Begin a run; the recipe is written last, so a folder with a recipe has everything it needs to go on.
+    def create(self, recipe: Recipe, learnt: Mapping[str, bytes], fingerprint: str) -> None:
+        """Begin a run with what its task has ``learnt``, as files by name.
+
+        The recipe is written last, so a folder with a recipe has everything it needs to go on.
 
         Raises:
             RunError: the folder holds something else, or cannot be written.
         """
         if self.path.exists() and any(not _begun(file.name) for file in self.path.iterdir()):
             raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
-        self.vocabulary_file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.vocabulary_file, field.tokeniser.serialised)
+        self.fields.mkdir(parents=True, exist_ok=True)
+        for name, content in learnt.items():
+            write_whole(self.fields / name, content)
         write_whole(self.data_file, json.dumps({"fingerprint": fingerprint}).encode())
         write_whole(self.recipe_file, to_yaml(recipe).encode())
 
@@ -65,13 +67,14 @@ class RunFolder:
             hint = f"{error.hint}; {told}" if error.hint else told
             raise SettingsError(error.message, where=error.where, hint=hint) from None
 
-    def field(self) -> TextField:
-        """The saved vocabulary.
+    def task(self) -> Task:
+        """The task with all it had learnt.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: a file of it is missing or damaged.
         """
-        return TextField(load_tokeniser(self._own(self.vocabulary_file, MOST_BYTES)))
+        recipe = self.recipe()
+        return recipe.task.restore(lambda name, most: self._own(self.fields / name, most), recipe.vocabulary)
 
     def fingerprint(self) -> str:
         """Of the data that the run began with.

@@ -7,26 +7,19 @@ import torch
 
 from regard.data.batching import first_pool, padding
 from regard.data.corpus import Corpus
-from regard.data.fields import TextField
 from regard.data.rows import Row
-from regard.data.splitting import tags_of
-from regard.data.tokenisers import learn_tokeniser
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
 from regard.evaluation import evaluate, mean_loss, predict_rows
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
 from regard.tasks.encoded import encode
-from regard.tasks.generate import Generate
-from regard.tasks.task import Task
+from regard.tasks.task import Task, deciding
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
 from regard.training.objective import COPIES_IN_TRAINING, Objective, build_objective
 from regard.training.signals import Signals, StopRequested
 
 SAMPLES = 6
-
-MOST_LEARNT = 1_000_000
-"""Rows whose text a vocabulary is learnt from."""
 
 T = TypeVar("T")
 
@@ -44,12 +37,9 @@ class Trained(NamedTuple):
     stopped_early: bool
 
 
-def learn_field(recipe: Recipe, corpus: Corpus) -> TextField:
-    """One vocabulary for both sides and all tags, from the training rows alone."""
-    train = corpus.train
-    tags = sorted(tags_of(train))
-    texts = [TextField.normalise(text) for side in ("source", "target") for text in train.texts(side, MOST_LEARNT)]
-    return TextField(learn_tokeniser(texts, recipe.vocabulary, tags))
+def learn_task(recipe: Recipe, corpus: Corpus) -> Task:
+    """The task with what it learns from the training rows alone, such as a vocabulary."""
+    return recipe.task.learn(corpus.train, recipe.vocabulary)
 
 
 def answered_rows(recipe: Recipe, corpus: Corpus) -> list[Row]:
@@ -63,12 +53,8 @@ def spread(rows: Sequence[T], most: int = SAMPLES) -> list[T]:
     return [rows[place * len(rows) // count] for place in range(count)]
 
 
-def build_task(recipe: Recipe, field: TextField) -> Generate:
-    return Generate(recipe.task, field, recipe.vocabulary.sampling)
-
-
 def train_run(
-    recipe: Recipe, corpus: Corpus, field: TextField, folder: RunFolder, progress: Progress, device: torch.device
+    recipe: Recipe, corpus: Corpus, task: Task, folder: RunFolder, progress: Progress, device: torch.device
 ) -> Trained:
     """Train as the recipe says, in a folder that is new or holds this very run.
 
@@ -81,8 +67,7 @@ def train_run(
         if folder.exists():
             _same_run(folder, recipe, corpus)
         else:
-            folder.create(recipe, field, corpus.fingerprint)
-        task = build_task(recipe, field)
+            folder.create(recipe, task.files, corpus.fingerprint)
         objective = build_objective(task, recipe.model, recipe.training.seed, COPIES_IN_TRAINING).to(device)
         try:
             outcome = _loop(recipe, corpus, task, objective, folder, progress).run()
@@ -127,11 +112,9 @@ def _on_dev(task: Task, objective: Objective, rows: Sequence[Row], check: Callab
     examples = [task.example(row) for row in rows]
     losses = mean_loss(task, objective.model, examples, check)
     found = predict_rows(task, objective.model, [one.source for one in examples], Search(), check=check)
-    answers = [one.text for one in found]
-    values = task.score(answers, [row["target"] for row in rows]).values
-    deciding = -losses["loss"] if task.metric == "loss" else values[task.metric]
-    scores = {f"dev_{name}": value for name, value in (losses | values).items()}
-    return Evaluated(scores, deciding, spread(answers))
+    values = losses | task.score(found, rows).values
+    scores = {f"dev_{name}": value for name, value in values.items()}
+    return Evaluated(scores, deciding(task.metric, values), [one.text for one in spread(found)])
 
 
 def _final(

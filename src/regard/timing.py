@@ -8,15 +8,14 @@ import torch
 
 from regard.data.batching import epoch_batches, sorted_batches
 from regard.data.corpus import Corpus
-from regard.data.fields import TextField
 from regard.decoding.search import Search
 from regard.evaluation import TOKENS, predict_rows
 from regard.proposals import EVALUATIONS, Reasons
 from regard.recipe import Recipe
-from regard.runner import answered_rows, build_task
+from regard.runner import answered_rows
 from regard.settings import override
 from regard.tasks.encoded import Encoded
-from regard.tasks.task import lengths_of
+from regard.tasks.task import Task, lengths_of
 from regard.training.gradients import Gradients
 from regard.training.loop import Training
 from regard.training.objective import COPIES_IN_TRAINING, build_objective
@@ -59,13 +58,13 @@ class Trial:
         self,
         recipe: Recipe,
         corpus: Corpus,
-        field: TextField,
+        task: Task,
         examples: Encoded,
         device: torch.device,
         reasons: Reasons,
     ):
         training = recipe.training
-        self.recipe, self.task = recipe, build_task(recipe, field)
+        self.recipe, self.task = recipe, task
         self.objective = build_objective(self.task, recipe.model, training.seed, COPIES_IN_TRAINING).to(device)
         still = training.optimisation.model_copy(update={"learning_rate": 1e-12})  # nothing may diverge here
         self.optimiser = Optimiser(self.objective.model, still, training.steps)

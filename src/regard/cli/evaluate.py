@@ -67,6 +67,6 @@ def command(
             }
         )
         return
-    print("\n".join(score_lines(found.scores.values, found.baseline.values, ("model", "copy source"))))
+    print("\n".join(score_lines(found.scores.values, found.baseline.values, ("model", model.task.baseline_name))))
     print(f"{len(rows)} rows, {found.scores.reference_tokens:,} reference tokens, {took:.1f} s")
     print("\n".join(found.scores.signatures.values()))

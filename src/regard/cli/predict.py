@@ -34,7 +34,7 @@ def command(
     wanted = options["n_best"]
     if wanted and options["beam"] is None:
         options["beam"] = max(wanted, model.recipe.search.beam)
-    rows = (_row(line, tag, bool(model.field.tokeniser.tags)) for line in lines_of(input_))
+    rows = (_row(line, tag, bool(model.task.tags)) for line in lines_of(input_))
     typed = input_ == "-" and sys.stdin.isatty()  # whoever types a line waits for its answer
     for answer in model.stream(rows, prefix=prefix, at_once=1 if typed else None, **options):
         if as_json:

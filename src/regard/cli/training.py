@@ -35,14 +35,17 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
 
 
 def _tell(run: "Run", quiet: bool) -> None:
-    trained = run.trained
-    names = (f"on {trained.scored_on}", "copy source")
-    for line in score_lines(trained.scores, trained.baseline, names):
+    from regard.tasks.task import deciding
+
+    trained, baseline = run.trained, run.predictor.task.baseline_name
+    for line in score_lines(trained.scores, trained.baseline, (f"on {trained.scored_on}", baseline)):
         say(line, quiet)
-    say(f"{trained.steps} steps in {trained.seconds:.0f} s; {trained.reference_tokens:,} reference tokens", quiet)
-    say(trained.signatures["bleu"], quiet)
-    if trained.scores[run.metric] <= trained.baseline[run.metric]:
-        say(f"This model is no better than copying the source ({run.metric}): more data or more steps?", quiet)
+    counted = f"; {trained.reference_tokens:,} reference tokens" if trained.reference_tokens else ""
+    say(f"{trained.steps} steps in {trained.seconds:.0f} s{counted}", quiet)
+    if run.metric in trained.scores:
+        say(trained.signatures[run.metric], quiet)
+        if deciding(run.metric, trained.scores) <= deciding(run.metric, trained.baseline):
+            say(f"This model is no better than the baseline, {baseline} ({run.metric}): more data or more steps?", quiet)
     say(f"\nreport   {run.path / 'report.html'}", quiet)
     for line in run.next_commands:
         say(f"try      {line}", quiet)

@@ -1,16 +1,24 @@
 """Fields: between what a user writes and the ids a model reads."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from regard.data.rows import LONGEST_TEXT, Row
-from regard.data.tokenisers import END, Tokeniser
+from regard.data.rows import LONGEST_TEXT, Row, Rows
+from regard.data.splitting import tags_of
+from regard.data.tokenisers import END, Tokeniser, Vocabulary, learn_tokeniser, load_tokeniser
 from regard.errors import DataError, did_you_mean
 from regard.padded import Ids
 
 SHOWN = 8
 """Of many tags, so many are named in a message."""
+
+MOST_LEARNT = 1_000_000
+"""Rows whose text a vocabulary is learnt from."""
+
+VOCABULARY_FILE = "vocabulary.model"
 
 
 class TextField:
@@ -19,6 +27,43 @@ class TextField:
     def __init__(self, tokeniser: Tokeniser):
         self.tokeniser = tokeniser
         self._controls = frozenset(tokeniser.tags.values())
+
+    @classmethod
+    def learn(cls, rows: Rows, vocabulary: Vocabulary, roles: Sequence[str] = ("source", "target")) -> "TextField":
+        """One vocabulary for the text of all these roles and for all tags."""
+        texts = [cls.normalise(text) for role in roles for text in rows.texts(role, MOST_LEARNT)]
+        return cls(learn_tokeniser(texts, vocabulary, sorted(tags_of(rows))))
+
+    @classmethod
+    def load(cls, path: Path) -> "TextField":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return cls(load_tokeniser(path))
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """All it has learnt, by name."""
+        return {VOCABULARY_FILE: self.tokeniser.serialised}
+
+    @property
+    def tags(self) -> Mapping[str, int]:
+        """The control token of every tag."""
+        return self.tokeniser.tags
+
+    @staticmethod
+    def row(given: Any, roles: Sequence[str] = ("source",)) -> Row:
+        """What a user gave as a row: a text is its source.
+
+        Raises:
+            DataError: it is neither a text nor a mapping with text for all these roles.
+        """
+        row = {"source": given} if isinstance(given, str) else given
+        if isinstance(row, Mapping) and all(isinstance(row.get(role), str) for role in roles):
+            return row
+        raise DataError(f"a row is a text or a mapping with {' and '.join(map(repr, roles))}, not {given!r}")
 
     @staticmethod
     def normalise(text: str) -> str:
@@ -60,7 +105,7 @@ class TextField:
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokeniser.decode(ids)
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
+    def pieces(self, ids: Ids) -> list[str]:
         return self.tokeniser.pieces(ids)
 
     def _control(self, tag: str | None) -> list[int]:

@@ -9,6 +9,7 @@ import sentencepiece
 from pydantic import Field
 
 from regard.errors import DataError, RunError
+from regard.padded import Ids
 from regard.pieces import BLANK, STAND_IN
 from regard.settings import Settings
 
@@ -69,8 +70,8 @@ class Tokeniser:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.processor.decode(list(ids))).replace(STAND_IN, BLANK)
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [self.processor.id_to_piece(one) for one in ids]
+    def pieces(self, ids: Ids) -> list[str]:
+        return [self.processor.id_to_piece(int(one)) for one in ids]
 
 
 def _with_bounds(texts: Iterable[str]) -> Iterator[str]:
@@ -103,7 +104,7 @@ def load_tokeniser(path: Path) -> Tokeniser:
     """
     try:
         tokeniser = Tokeniser(path.read_bytes())
-        tokeniser.pieces(range(len(tokeniser)))  # every one is text
+        tokeniser.pieces([*range(len(tokeniser))])  # every one is text
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise _unusable(path, f"not a sentencepiece model: {error}") from None
     known = tokeniser.processor

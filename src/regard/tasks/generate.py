@@ -4,24 +4,26 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from regard.data.fields import TextField
-from regard.data.rows import Row
-from regard.data.tokenisers import END, PAD, START, UNKNOWN
+from regard.attention import record
+from regard.data.fields import VOCABULARY_FILE, TextField
+from regard.data.rows import Row, Rows
+from regard.data.tokenisers import END, MOST_BYTES, PAD, START, UNKNOWN, Vocabulary
 from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.search import Search, search
+from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
 from regard.models.heads import Head, TextHeadPart, TokenHeadPart
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
-from regard.padded import Padded
+from regard.padded import Ids, Padded, pad
 from regard.settings import Settings
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
 
 ENDS = Tokens(START, END)
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
@@ -36,22 +38,41 @@ class GenerateSettings(Settings):
     consistency: float = Field(default=0, ge=0, description="R-Drop's alpha; 0: off")
     metric: Literal["bleu", "chrf", "exact_match", "loss"] = "bleu"
 
+    def learn(self, train: Rows, vocabulary: Vocabulary) -> "Generate":
+        """A task with one vocabulary for both sides and all tags, from the training rows alone."""
+        return Generate(self, TextField.learn(train, vocabulary), vocabulary.sampling)
+
+    def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Generate":
+        """The same task from its files."""
+        return Generate(self, TextField.load(file(VOCABULARY_FILE, MOST_BYTES)), vocabulary.sampling)
+
 
 class Generate:
     """One joint vocabulary for both sides; the answer is searched for token by token."""
 
+    baseline_name = "copy source"
+
     def __init__(self, settings: GenerateSettings, field: TextField, sampling: float | None = None):
         self.settings, self.field = settings, field
         self.redraw = partial(field.resample, smoothing=sampling) if sampling else None
-        self.vocabulary = len(field.tokeniser)
+        self.vocabulary, self.tags, self.files = len(field.tokeniser), field.tags, field.files
         self.metric: str = settings.metric
         self.fingerprint = hashlib.blake2b(field.tokeniser.serialised, digest_size=16).hexdigest()
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         return self.settings.head.build(output, widths, self.settings.label_smoothing)
 
+    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
+        return self.field.row(given, roles)
+
+    def is_blank(self, row: Row) -> bool:
+        return not row["source"].strip()
+
     def source(self, row: Row) -> list[int]:
         return self.field.source(row)
+
+    def written(self, answer: str) -> list[int]:
+        return self.field.encode(answer)
 
     def example(self, row: Row) -> Example:
         return Example(self.source(row), self.field.target(row))
@@ -89,22 +110,37 @@ class Generate:
         found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix)
         return [self._prediction(row) for row in found]
 
-    def baseline(self, rows: Sequence[Row]) -> list[str]:
-        """The source, copied."""
-        return [row["source"] for row in rows]
+    @torch.inference_mode()
+    def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
+        """One pass over source and answer."""
+        device, whole = next(model.parameters()).device, [*answer, END]
+        batch = Batch(pad([source]), pad([whole])).to(device)
+        with record(model) as maps:
+            memory, decoded = self._forced(model, batch)
+            model.log_probs(decoded, memory)  # a head that copies looks too
+        pieces, seen = self.field.pieces, {name: weights[0].cpu() for name, weights in maps.items()}
+        return AttentionMaps.of(pieces(source), pieces(whole), on_axes(seen, len(source), len(whole)))
 
-    def score(self, predictions: Sequence[str], references: Sequence[str], scoring: Scoring = Scoring()) -> Scores:
+    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
+        """The source, copied."""
+        return [Prediction(row["source"], 0.0) for row in rows]
+
+    def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
+        texts, references = [one.text for one in predictions], [row["target"] for row in rows]
         tokenize = scoring.tokenize or metrics.bleu_tokenizer(references)
         scored = {
-            "bleu": metrics.bleu(predictions, references, tokenize=tokenize, lowercase=scoring.lowercase),
-            "chrf": metrics.chrf(predictions, references, lowercase=scoring.lowercase),
-            "exact_match": metrics.exact_match(predictions, references),
+            "bleu": metrics.bleu(texts, references, tokenize=tokenize, lowercase=scoring.lowercase),
+            "chrf": metrics.chrf(texts, references, lowercase=scoring.lowercase),
+            "exact_match": metrics.exact_match(texts, references),
         }
         return Scores(
             {name: one.score for name, one in scored.items()},
             {name: one.signature for name, one in scored.items()},
             scored["bleu"].reference_tokens or 0,
         )
+
+    def shown(self, row: Row) -> tuple[str, str]:
+        return row["source"], row["target"]
 
     def _prediction(self, found: list[Hypothesis]) -> Prediction:
         best, *others = (self._answer(one) for one in found)

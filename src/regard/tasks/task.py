@@ -1,8 +1,10 @@
 """Tasks: verbs over fields. What a row means, which head it needs, its loss, its predictions and its scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,11 +13,18 @@ from numpy import ndarray
 
 from regard.data.rows import Row
 from regard.decoding.search import Search
+from regard.inspection.alignment import AttentionMaps
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
 from regard.models.model import Model
 from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, pad
+
+LOWER_IS_BETTER = frozenset({"loss"})
+"""The scores of which this is so."""
+
+LearntFile = Callable[[str, int], Path]
+"""The path of a file that a task has learnt, by its name, if it is no larger than so many bytes and safe to read."""
 
 
 class Example(NamedTuple):
@@ -35,6 +44,10 @@ class Batch(NamedTuple):
         return Batch(self.source.to(device), self.target.to(device))
 
 
+def _nothing() -> AttentionMaps:
+    return AttentionMaps.of((), (), {})
+
+
 @dataclass(frozen=True)
 class Prediction:
     """An answer: its text, its length-normalised log-probability, its ids and pieces, and the next best answers."""
@@ -44,6 +57,16 @@ class Prediction:
     ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
     alternatives: tuple["Prediction", ...] = field(default=())
+    look: Callable[[], AttentionMaps] = field(default=_nothing, repr=False, compare=False)
+
+    @cached_property
+    def attention(self) -> AttentionMaps:
+        """What every head of every layer looked at while this answer was written; computed when first asked for."""
+        return self.look()
+
+    def to_json(self) -> dict[str, Any]:
+        others = [{"text": one.text, "score": one.score} for one in self.alternatives]
+        return {"text": self.text, "score": self.score, "tokens": list(self.tokens), "alternatives": others}
 
 
 class Scores(NamedTuple):
@@ -66,8 +89,16 @@ class Task(Protocol):
     """What the training loop, evaluation and prediction ask of every verb."""
 
     @property
+    def files(self) -> Mapping[str, bytes]:
+        """All it learnt from the training rows, as files by name."""
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens the embedding needs."""
+
+    @property
+    def tags(self) -> Collection[str]:
+        """Of which each row needs one; none: rows have no tags."""
 
     @property
     def fingerprint(self) -> str:
@@ -75,7 +106,11 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """The score by which the best weights are chosen; higher is better."""
+        """The score by which the best weights are chosen, see `deciding`."""
+
+    @property
+    def baseline_name(self) -> str:
+        """What `baseline` does, in two or three words."""
 
     @property
     def redraw(self) -> Callable[[Ids], Ids] | None:
@@ -84,8 +119,21 @@ class Task(Protocol):
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """What the model ends in; ``output`` has a vector for each token of the vocabulary."""
 
+    def row(self, given: Any, roles: Sequence[str] = ...) -> Row:
+        """What a user gave as a row, which must have all these roles.
+
+        Raises:
+            DataError: it cannot be one.
+        """
+
+    def is_blank(self, row: Row) -> bool:
+        """Whether there is nothing to answer."""
+
     def source(self, row: Row) -> Ids:
         """The ids of a row's source, with their end."""
+
+    def written(self, answer: str) -> Ids:
+        """The ids of an answer or of its beginning, without an end."""
 
     def example(self, row: Row) -> Example: ...
 
@@ -95,10 +143,22 @@ class Task(Protocol):
         self, model: Model, source: Padded, search: Search, prefix: Padded | None = None
     ) -> list[Prediction]: ...
 
-    def baseline(self, rows: Sequence[Row]) -> list[str]:
+    def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
+        """What the model looks at on the way to an answer, in a pass of its own; what was answered cannot change."""
+
+    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         """Answers that need no model."""
 
-    def score(self, predictions: Sequence[str], references: Sequence[str], scoring: Scoring = ...) -> Scores: ...
+    def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = ...) -> Scores:
+        """Of answers to rows that have their targets."""
+
+    def shown(self, row: Row) -> tuple[str, str]:
+        """A row's source and target for people to read."""
+
+
+def deciding(metric: str, values: Mapping[str, float]) -> float:
+    """A score as a number of which higher is better."""
+    return -values[metric] if metric in LOWER_IS_BETTER else values[metric]
 
 
 def collate(examples: Sequence[Example]) -> Batch:
