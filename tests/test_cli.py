@@ -118,7 +118,7 @@ def test_a_run_that_is_done_stays_as_it_is_and_ends_with_its_scores(call: Call, 
 def test_scores_are_told_beside_the_baseline(call: Call, pairs: Path, run: Path) -> None:
     told = call("train", pairs, "--out", run, *with_settings(*TINY)).err
     assert re.search(r"on dev +copy source\n", told) and re.search(r"\nchrf +\d+\.\d\d +\d+\.\d\d\n", told)
-    assert "no better than the baseline, copy source" in told
+    assert "No better than the baseline, copy source" in told
     assert str(run / "report.html") in told and f"regard predict {run}" in told
 
 

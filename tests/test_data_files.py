@@ -13,7 +13,7 @@ from regard.data import lines, splitting
 from regard.data.columns import Columns, choose_columns
 from regard.data.corpus import Files, fingerprint, read_rows
 from regard.data.recognition import recognise
-from regard.data.rows import Row, Rows
+from regard.data.rows import Row, TextRows
 from regard.data.splitting import source_hashes
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
@@ -399,7 +399,7 @@ def rows_from(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def split(rows: list[dict[str, str]], most: int) -> tuple[list[Row], list[Row]]:
-    train, dev = splitting.split(Rows.of(rows), source_hashes(rows), most)
+    train, dev = splitting.split(TextRows.of(rows), source_hashes(rows), most)
     return list(train), list(dev)
 
 
@@ -443,7 +443,7 @@ def test_fingerprint_knows_every_row_and_its_side() -> None:
     others = [[rows[:2], rows[:1], []], [rows, [], rows[:1]], [rows[::-1], rows[:1], []]]
 
     def found(sides: list[list[dict[str, str]]]) -> str:
-        return fingerprint([Rows.of(side) for side in sides])
+        return fingerprint([TextRows.of(side) for side in sides])
 
     assert found(sides) == found([list(side) for side in sides])
     assert len({found(side) for side in [sides, *others]}) == 4

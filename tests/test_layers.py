@@ -12,6 +12,7 @@ from regard.layers.dropout import Dropout
 from regard.layers.embeddings import TokenEmbedding
 from regard.layers.feedforward import FeedForward
 from regard.layers.losses import log_softmax, smoothed_cross_entropy
+from regard.padded import Padded
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -76,7 +77,7 @@ def test_losses_are_summed_in_fp32():
 @torch.no_grad()
 def test_embedding_has_unit_scale_and_its_weight_gives_unit_logits():
     embedding = TokenEmbedding(500, 64)
-    vectors = embedding(torch.arange(500)[None])[0]
+    vectors = embedding(Padded(torch.arange(500)[None], torch.tensor([500]))).values[0]
     assert float(vectors.std()) == pytest.approx(1, abs=0.02)
     assert float((F.layer_norm(torch.randn(50, 64), (64,)) @ embedding.weight.T).std()) == pytest.approx(1, abs=0.05)
     torch.testing.assert_close(vectors[7], embedding.weight[7] * 8)

@@ -7,7 +7,7 @@ import torch
 
 import regard
 from regard.data.fields import TextField
-from regard.data.rows import Rows
+from regard.data.rows import TextRows
 from regard.data.tokenisers import END, Vocabulary, learn_tokeniser, seed_sampling
 from regard.models.model import ModelSettings
 from regard.tasks.encoded import encode
@@ -39,8 +39,8 @@ def test_other_pieces_of_the_same_text(field: TextField) -> None:
 
 def test_batches_are_drawn_from_the_step(field: TextField) -> None:
     rows = torch.arange(40).numpy()
-    plain = encode(Generate(GenerateSettings(), field), Rows.of(ROWS)).batch(rows)
-    examples = encode(Generate(GenerateSettings(), field, sampling=0.05), Rows.of(ROWS))
+    plain = encode(Generate(GenerateSettings(), field), TextRows.of(ROWS)).batch(rows)
+    examples = encode(Generate(GenerateSettings(), field, sampling=0.05), TextRows.of(ROWS))
 
     def drawn(seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
@@ -56,7 +56,7 @@ def test_two_drops_that_agree_cost_nothing(field: TextField) -> None:
         model = {"width": 16, "dropout": dropout, "encoder": SIDE, "decoder": SIDE}
         objective = build_objective(task, ModelSettings.model_validate(model), seed=1)
         torch.manual_seed(1)
-        found = objective(encode(task, Rows.of(ROWS)).batch(torch.arange(8).numpy()))
+        found = objective(encode(task, TextRows.of(ROWS)).batch(torch.arange(8).numpy()))
         return float(found.total.detach()), float(found.parts.get("divergence", 0))
 
     assert loss(5.0, 0.0) == pytest.approx(loss(0.0, 0.0), rel=1e-6)

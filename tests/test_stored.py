@@ -11,7 +11,7 @@ import regard
 from regard.data import arrays, corpus
 from regard.data.arrays import Arrays, Ragged, cache_folder, kept
 from regard.data.corpus import Corpus, Files
-from regard.data.rows import Rows
+from regard.data.rows import TextRows
 from regard.errors import DataError
 from regard.randomness import shuffled
 from regard.tasks.encoded import Encoded
@@ -162,13 +162,13 @@ def test_readers_see_what_a_writer_finished(tmp_path: Path) -> None:
 
 
 def test_rows_choose_and_sample() -> None:
-    rows = Rows.of(ROWS)
+    rows = TextRows.of(ROWS)
     assert (rows[3], rows[-1], rows[1:3]) == (ROWS[3], ROWS[-1], ROWS[1:3])
     chosen = rows.choose(np.array([4, 2])).choose(np.array([1]))
     assert list(chosen) == [ROWS[2]]
     assert list(rows.texts("target", 10)) == [row["target"] for row in ROWS[::10]]
-    assert len({rows.digest(), rows.choose(np.arange(99)).digest(), Rows.of(ROWS[:99]).digest()}) == 3
-    assert not Rows.of([])
+    assert len({rows.digest(), rows.choose(np.arange(99)).digest(), TextRows.of(ROWS[:99]).digest()}) == 3
+    assert not TextRows.of([])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 16, 17, 64, 1000])

@@ -11,7 +11,7 @@ from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.models.model import Model
-from regard.padded import Ids, pad
+from regard.padded import Ids, Record, pad
 from regard.tasks.task import Example, Prediction, Scores, Scoring, Task, collate, lengths_of
 
 TOKENS = 4096
@@ -30,8 +30,8 @@ def never_mind() -> None:
     """The check of an evaluation that nothing can interrupt."""
 
 
-def source_of(task: Task, row: Row, number: int) -> Ids:
-    """The ids of a row's source.
+def source_of(task: Task, row: Row, number: int) -> Record:
+    """A row's source as the model takes it.
 
     Raises:
         DataError: it has none that the task can read; the row is named by its number.
@@ -46,7 +46,7 @@ def source_of(task: Task, row: Row, number: int) -> Ids:
 def predict_rows(
     task: Task,
     model: Model,
-    sources: Sequence[Ids],
+    sources: Sequence[Record],
     search: Search,
     *,
     prefixes: Sequence[Ids] | None = None,

@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from numpy import ndarray
 from torch import Tensor
 
 Ids = Sequence[int] | Integer[ndarray, "_"]
 """Token ids of one row."""
+
+Record = Ids | Float[ndarray, "_ features"]
+"""One row as a model takes it: ids, or features of each step."""
 
 
 class Padded(NamedTuple):
@@ -43,10 +46,12 @@ class Padded(NamedTuple):
         return Padded(self.values.to(device), self.lengths.to(device), segments)
 
 
-def pad(sequences: Sequence[Ids], padding: int = 0) -> Padded:
-    """Rows of ids as one right-padded tensor of shape (batch, longest)."""
-    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+def pad(records: Sequence[Record], padding: int = 0) -> Padded:
+    """Rows of ids as one right-padded tensor of shape (batch, longest), or of features with their width."""
+    lengths = np.array([len(record) for record in records], np.int64)
     real = np.arange(lengths.max(initial=0)) < lengths[:, None]
-    values = np.full(real.shape, padding, np.int64)
-    values[real] = np.concatenate([np.empty(0, np.int64), *sequences])
+    width = np.shape(records[0])[1:] if len(records) else ()
+    values = np.full((*real.shape, *width), padding, np.float32 if width else np.int64)
+    if lengths.any():
+        values[real] = np.concatenate([record for record in records if len(record)])
     return Padded(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -28,7 +28,7 @@ from regard.recipes import named_recipe
 from regard.runner import learn_task
 from regard.settings import load as load_settings
 from regard.settings import override
-from regard.tasks.encoded import Encoded, encode
+from regard.tasks.encoded import Examples, encode
 from regard.tasks.task import Task
 from regard.timing import Pace, Trial, measured
 
@@ -113,12 +113,12 @@ def plan(request: Request, device: torch.device) -> Plan:
 
 
 def _weights(recipe: Recipe, task: Task) -> str:
-    count = count_weights(recipe.model, task.vocabulary, task.head)
+    count = count_weights(recipe.model, task.vocabulary, task.head, task.source_builder)
     return f"{count:,}: {recipe.model.describe()}; {task.vocabulary:,} tokens"
 
 
 def _sized(
-    recipe: Recipe, examples: Encoded, asked: list[str], limit: float | None, measure: Measure, reasons: Reasons
+    recipe: Recipe, examples: Examples, asked: list[str], limit: float | None, measure: Measure, reasons: Reasons
 ) -> tuple[Recipe, Pace]:
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
@@ -132,7 +132,7 @@ def _sized(
     return sized, pace
 
 
-def _with_batches_and_steps(recipe: Recipe, examples: Encoded, asked: list[str], reasons: Reasons) -> Recipe:
+def _with_batches_and_steps(recipe: Recipe, examples: Examples, asked: list[str], reasons: Reasons) -> Recipe:
     for label, proposal in (("batch", propose_batch), ("steps", propose_steps)):
         recipe = override(_note(reasons, label, *proposal(recipe, examples), asked), asked)
     if _overruling("limit", asked):

@@ -14,7 +14,7 @@ from regard.decoding.search import Search
 from regard.errors import DataError, SettingsError
 from regard.evaluation import Evaluation, evaluate, predict_rows, source_of
 from regard.inspection.alignment import AttentionMaps
-from regard.padded import Ids
+from regard.padded import Record
 from regard.run_folder import RunFolder
 from regard.settings import parse
 from regard.tasks.task import Prediction, Scoring
@@ -102,7 +102,7 @@ class Predictor:
             given = {"n_best": 1} | given
         return parse(Search, self.recipe.search.model_dump() | given, "search")
 
-    def _answer(self, row: Row, source: Ids | None, found: Prediction | None) -> Prediction:
+    def _answer(self, row: Row, source: Record | None, found: Prediction | None) -> Prediction:
         if source is None or found is None:
             return Prediction("", 0.0, look=lambda: self.inspect(row))
         return replace(found, look=partial(self.task.look, self.model, source, found.ids))

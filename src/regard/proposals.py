@@ -11,7 +11,7 @@ from regard.data.corpus import Corpus
 from regard.data.splitting import tags_of
 from regard.data.tokenisers import HAN, Vocabulary
 from regard.recipe import Recipe
-from regard.tasks.encoded import Encoded
+from regard.tasks.encoded import Examples
 
 Reasons = list[tuple[str, str]]
 """What was decided, and why, in the order of decisions."""
@@ -38,10 +38,10 @@ def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
     return recipe.model_copy(update={"vocabulary": Vocabulary(size=size, split_han=han)}), reason
 
 
-def propose_model(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
-    tokens = len(examples.target.values)
+def propose_model(recipe: Recipe, examples: Examples) -> tuple[Recipe, str]:
+    tokens = int(examples.lengths[np.arange(len(examples))].sum(axis=0).max())
     model = recipe.model.sized_for(tokens)
-    reason = f"{model.describe()}: fits {tokens:,} target tokens; a larger one would learn them by heart"
+    reason = f"{model.describe()}: fits {tokens:,} tokens; a larger one would learn them by heart"
     return recipe.model_copy(update={"model": model}), reason
 
 
@@ -54,13 +54,13 @@ def propose_smaller(recipe: Recipe, passes: float) -> tuple[Recipe, str] | None:
     return recipe.model_copy(update={"model": model}), reason
 
 
-def updates_a_pass(recipe: Recipe, examples: Encoded) -> int:
+def updates_a_pass(recipe: Recipe, examples: Examples) -> int:
     """How many updates see all of the data once."""
     batches, parts = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
     return max(round(len(batches) * parts) // recipe.training.accumulate, 1)
 
 
-def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
+def propose_batch(recipe: Recipe, examples: Examples) -> tuple[Recipe, str]:
     """About a hundred updates an epoch, within what keeps the processor busy and the memory free."""
     longest = examples.lengths[np.arange(len(examples))].max(axis=1)
     tokens = min(max(2 ** round(math.log2(max(int(longest.sum()) / 100, 1))), 512), 4096)
@@ -70,7 +70,7 @@ def propose_batch(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
     return recipe.model_copy(update={"batching": batching}), reason
 
 
-def propose_steps(recipe: Recipe, examples: Encoded) -> tuple[Recipe, str]:
+def propose_steps(recipe: Recipe, examples: Examples) -> tuple[Recipe, str]:
     epoch = updates_a_pass(recipe, examples)
     steps = min(max(EPOCHS * epoch, 2000), 100_000)
     recipe = with_steps(recipe, steps, patience=8)

@@ -14,7 +14,7 @@ from regard.proposals import EVALUATIONS, Reasons
 from regard.recipe import Recipe
 from regard.runner import answered_rows
 from regard.settings import override
-from regard.tasks.encoded import Encoded
+from regard.tasks.encoded import Examples
 from regard.tasks.task import Task, lengths_of
 from regard.training.gradients import Gradients
 from regard.training.loop import Training
@@ -59,7 +59,7 @@ class Trial:
         recipe: Recipe,
         corpus: Corpus,
         task: Task,
-        examples: Encoded,
+        examples: Examples,
         device: torch.device,
         reasons: Reasons,
     ):

@@ -45,7 +45,7 @@ def _tell(run: "Run", quiet: bool) -> None:
     if run.metric in trained.scores:
         say(trained.signatures[run.metric], quiet)
         if deciding(run.metric, trained.scores) <= deciding(run.metric, trained.baseline):
-            say(f"This model is no better than the baseline, {baseline} ({run.metric}): more data or more steps?", quiet)
+            say(f"No better than the baseline, {baseline} ({run.metric}): more data or more steps?", quiet)
     say(f"\nreport   {run.path / 'report.html'}", quiet)
     for line in run.next_commands:
         say(f"try      {line}", quiet)

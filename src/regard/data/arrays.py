@@ -7,6 +7,7 @@ them, chunk by chunk; what a kill interrupts is cut back to the last whole chunk
 import contextlib
 import fcntl
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,20 +25,20 @@ from regard.files import write_whole
 CHUNK = 1 << 16
 """Records that are appended at a time."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Ragged:
     """Records of different lengths, one after the other in ``values``; record r ends before ``ends[r]``."""
 
-    values: Shaped[ndarray, "total"]
+    values: Shaped[ndarray, "total *features"]
     ends: Int[ndarray, "records"]
 
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, record: int) -> Shaped[ndarray, "_"]:
+    def __getitem__(self, record: int) -> Shaped[ndarray, "_ *features"]:
         start = self.ends[record - 1] if record else 0
         return np.asarray(self.values[start : self.ends[record]])
 
@@ -53,6 +54,7 @@ class Arrays:
         self.noted: dict[str, Any] = {}
         self._sizes: dict[str, int] = {}
         self._types: dict[str, str] = {}
+        self._widths: dict[str, Sequence[int]] = {}
         self._chunks: dict[str, list[ndarray]] = {}
         if folder and (folder / "arrays.json").exists():
             self._resume(folder)
@@ -62,18 +64,25 @@ class Arrays:
         """Whether nothing will be added any more."""
         return bool(self.noted.get("done"))
 
-    def append(self, chunk: Mapping[str, Shaped[ndarray, "_"]], **noted: Any) -> None:
+    def append(self, chunk: Mapping[str, Shaped[ndarray, "_ *features"]], **noted: Any) -> None:
         """Extend some arrays together; on disk this happens whole or not at all."""
         for name, values in chunk.items():
             self._write(name, values)
             self._types.setdefault(name, values.dtype.str)
+            self._widths.setdefault(name, values.shape[1:])
             self._sizes[name] = self._sizes.get(name, 0) + len(values)
         self.noted |= noted
         if self.folder:
-            progress = {"format": FORMAT, "sizes": self._sizes, "types": self._types, "noted": self.noted}
+            progress = {
+                "format": FORMAT,
+                "sizes": self._sizes,
+                "types": self._types,
+                "widths": self._widths,
+                "noted": self.noted,
+            }
             write_whole(self.folder / "arrays.json", json.dumps(progress).encode())
 
-    def records(self, name: str, records: Sequence[Shaped[ndarray, "_"]]) -> dict[str, ndarray]:
+    def records(self, name: str, records: Sequence[Shaped[ndarray, "_ *features"]]) -> dict[str, ndarray]:
         """A chunk of records of different lengths, to be appended and then read with `ragged`."""
         ends = np.cumsum([len(record) for record in records], dtype=np.int64) + self._sizes.get(name, 0)
         return {name: np.concatenate(records), f"{name}.ends": ends}
@@ -88,12 +97,12 @@ class Arrays:
     def ragged_names(self) -> list[str]:
         return [name.removesuffix(".ends") for name in self._sizes if name.endswith(".ends")]
 
-    def __getitem__(self, name: str) -> Shaped[ndarray, "_"]:
+    def __getitem__(self, name: str) -> Shaped[ndarray, "_ *features"]:
         size, kind = self._sizes.get(name, 0), np.dtype(self._types.get(name, "|u1"))
         if not size:
             return np.empty(0, kind)
         if self.folder:
-            return np.memmap(self.folder / name, kind, mode="r", shape=(size,))
+            return np.memmap(self.folder / name, kind, mode="r", shape=(size, *self._widths[name]))
         if len(self._chunks[name]) > 1:
             self._chunks[name] = [np.concatenate(self._chunks[name])]
         return self._chunks[name][0]
@@ -111,15 +120,16 @@ class Arrays:
         """Take up what is there; what is damaged or of another format is made anew."""
         with contextlib.suppress(ValueError, KeyError, TypeError, FileNotFoundError):
             progress = json.loads((folder / "arrays.json").read_text("utf-8"))
-            sizes, types = progress["sizes"], progress["types"]
-            needed = {name: size * np.dtype(types[name]).itemsize for name, size in sizes.items()}
+            sizes, types, widths = progress["sizes"], progress["types"], progress["widths"]
+            bytes_a_step = {name: np.dtype(types[name]).itemsize * math.prod(widths[name]) for name in sizes}
+            needed = {name: size * bytes_a_step[name] for name, size in sizes.items()}
             there = {name: (folder / name).stat().st_size for name in sizes}
             if progress["format"] != FORMAT or any(there[name] < size for name, size in needed.items()):
                 return
             for name, size in needed.items():
                 if there[name] > size:
                     os.truncate(folder / name, size)
-            self._sizes, self._types, self.noted = sizes, types, progress["noted"]
+            self._sizes, self._types, self._widths, self.noted = sizes, types, widths, progress["noted"]
 
 
 @contextlib.contextmanager

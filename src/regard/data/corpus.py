@@ -15,7 +15,7 @@ from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
-from regard.data.rows import LONGEST_TEXT, Row, Rows, row_records, rows_in
+from regard.data.rows import LONGEST_TEXT, Row, Rows, TextRows, row_records, rows_in
 from regard.data.splitting import Hashes, hashes_of, refuse_new_tags, source_hashes, split
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
@@ -85,10 +85,10 @@ class Files(Settings):
                 digest.update(hashlib.file_digest(stream, "blake2b").digest())
         return cache_folder() / digest.hexdigest()
 
-    def _held_out(self, paths: Sequence[str], columns: Columns, dropped: Counter[str]) -> Rows:
+    def _held_out(self, paths: Sequence[str], columns: Columns, dropped: Counter[str]) -> TextRows:
         """Every row with a source that is not too long."""
         if not paths:
-            return Rows.of([])
+            return TextRows.of([])
         table = _read(paths)
         rows = _with_source(table, self._columns_of(table, columns), dropped)
         fitting = [row for row in rows if max(map(len, row.values())) <= self.max_characters]
@@ -96,7 +96,7 @@ class Files(Settings):
             found = f"every row is longer than {self.max_characters} characters"
             raise DataError(found, where=table.name, hint="raise data.max_characters")
         dropped[f"held-out row longer than {self.max_characters} characters"] += len(rows) - len(fitting)
-        return Rows.of(fitting)
+        return TextRows.of(fitting)
 
     def _columns_of(self, table: Table, columns: Columns) -> Columns:
         """The training files' columns where this table has columns of those names; tags only if those had tags."""

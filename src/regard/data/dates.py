@@ -22,7 +22,7 @@ from babel.dates import parse_pattern, tokenize_pattern
 from pydantic import Field, field_validator
 
 from regard.data.corpus import Corpus, fingerprint
-from regard.data.rows import Row, Rows
+from regard.data.rows import Row, TextRows
 from regard.errors import SettingsError, did_you_mean
 from regard.settings import Settings
 
@@ -80,9 +80,9 @@ class Dates(Settings):
     def load(self) -> Corpus:
         """The same rows on every machine with the same Babel."""
         dates = iter(_shuffled(self.seed))
-        test = Rows.of(self._rows(islice(dates, self.test)))
-        dev = Rows.of(self._rows(islice(dates, self.dev)))
-        train = Rows.of(self._rows(islice(cycle(dates), self.train)))
+        test = TextRows.of(self._rows(islice(dates, self.test)))
+        dev = TextRows.of(self._rows(islice(dates, self.dev)))
+        train = TextRows.of(self._rows(islice(cycle(dates), self.train)))
         return Corpus(train, dev, test, Counter(), self._notes(), fingerprint([train, dev, test]))
 
     def _rows(self, dates: Iterable[date]) -> Iterator[Row]:

@@ -1,10 +1,11 @@
-"""Rows of text by role, kept as bytes in flat arrays."""
+"""Rows by role: text kept as bytes in flat arrays, or whatever is made when it is asked for."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Int
@@ -15,34 +16,71 @@ from regard.data.arrays import CHUNK, Arrays, Ragged
 LONGEST_TEXT = 100_000
 """Characters; attention over more would never end."""
 
-Row = Mapping[str, str]
-"""Text by role: "source", "target", and where there is one "tag", a language or locale that goes with the source."""
+Row = Mapping[str, Any]
+"""Raw values by role: "source", "target", and where there is one "tag", a language or locale that goes with the source.
+
+Values are text, or what a field that reads no text takes: paths, samples, pixels, numbers.
+"""
 
 
 class Rows(Sequence[Row]):
-    """Rows as a sequence; text is decoded when it is read. With ``chosen``, those rows of the arrays in that order."""
+    """A sequence of rows of the same roles; ``folder`` is where what follows from them is kept, None: in memory."""
+
+    folder: Path | None = None
+
+    @property
+    @abstractmethod
+    def roles(self) -> Collection[str]: ...
+
+    @abstractmethod
+    def texts(self, role: str, most: int) -> Iterator[str]:
+        """One column, or evenly spread rows of it where it has more than about so many."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A hash of all rows and their order."""
+
+    @abstractmethod
+    def row(self, place: int) -> Row:
+        """One of them; places are not negative."""
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        places = range(len(self))[place]
+        return self.row(places) if isinstance(places, int) else [self.row(one) for one in places]
+
+
+class TextRows(Rows):
+    """Text is decoded when it is read. With ``chosen``, those rows of the arrays in that order."""
 
     def __init__(self, columns: Mapping[str, Ragged], chosen: Int[ndarray, "_"], folder: Path | None = None):
         self.columns, self.chosen, self.folder = columns, chosen, folder
 
+    @property
+    def roles(self) -> Collection[str]:
+        return self.columns.keys()
+
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> "Rows":
+    def of(cls, rows: Iterable[Row]) -> "TextRows":
         """Rows in memory."""
         arrays = Arrays()
         append_rows(arrays, rows)
         return rows_in(arrays)
 
-    def choose(self, places: Int[ndarray, "_"]) -> "Rows":
+    def choose(self, places: Int[ndarray, "_"]) -> "TextRows":
         """The rows at these places, in this order."""
-        return Rows(self.columns, self.chosen[places], self.folder)
+        return TextRows(self.columns, self.chosen[places], self.folder)
 
     def texts(self, role: str, most: int) -> Iterator[str]:
-        """One column, or evenly spread rows of it where it has more than about so many."""
         for record in self.chosen[:: max(len(self) // most, 1)]:
             yield self.columns[role][int(record)].tobytes().decode()
 
     def digest(self) -> str:
-        """A hash of all rows and their order."""
         digest = hashlib.blake2b(digest_size=16)
         for role, texts in sorted(self.columns.items()):
             digest.update(f"{role} {len(texts)} {len(texts.values)};".encode())
@@ -54,17 +92,32 @@ class Rows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+    def row(self, place: int) -> Row:
         record = int(self.chosen[place])
         return {role: texts[record].tobytes().decode() for role, texts in self.columns.items()}
+
+
+class MadeRows(Rows):
+    """Rows that are made when they are asked for, such as windows of a series; ``name`` tells what they depend on."""
+
+    def __init__(self, number: int, make: Callable[[int], Row], name: str):
+        self.number, self.make, self.name = number, make, name
+
+    @property
+    def roles(self) -> Collection[str]:
+        return self[0].keys() if self.number else ()
+
+    def texts(self, role: str, most: int) -> Iterator[str]:
+        return (str(self[place][role]) for place in range(0, self.number, max(self.number // most, 1)))
+
+    def digest(self) -> str:
+        return hashlib.blake2b(f"{self.number} {self.name}".encode(), digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return self.number
+
+    def row(self, place: int) -> Row:
+        return self.make(place)
 
 
 def append_rows(arrays: Arrays, rows: Iterable[Row]) -> None:
@@ -82,8 +135,8 @@ def row_records(arrays: Arrays, chunk: Sequence[Row]) -> dict[str, ndarray]:
     return records
 
 
-def rows_in(arrays: Arrays) -> Rows:
+def rows_in(arrays: Arrays) -> TextRows:
     """All rows of some arrays."""
     columns = {role: arrays.ragged(role) for role in arrays.ragged_names}
     count = len(next(iter(columns.values()))) if columns else 0
-    return Rows(columns, np.arange(count), arrays.folder)
+    return TextRows(columns, np.arange(count), arrays.folder)

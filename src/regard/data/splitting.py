@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt64
 from numpy import ndarray
 
-from regard.data.rows import Row, Rows
+from regard.data.rows import Row, Rows, TextRows
 from regard.errors import DataError, did_you_mean
 
 DEV_SHARE = 0.05
@@ -26,7 +26,7 @@ def source_hashes(rows: Sequence[Row]) -> Hashes:
     return hashes_of([" ".join(row["source"].casefold().split()) for row in rows])
 
 
-def split(rows: Rows, hashes: Hashes, most: int) -> tuple[Rows, Rows]:
+def split(rows: TextRows, hashes: Hashes, most: int) -> tuple[TextRows, TextRows]:
     """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter.
 
     Up to `DEV_SHARE` of the rows and at most so many are held out, but always one source, and never the last one of
@@ -58,7 +58,7 @@ def _last_of_each_tag(rows: Rows, hashes: Hashes) -> Hashes:
 
 def tags_of(rows: Rows) -> dict[str, None]:
     """Every tag of some rows once, in order."""
-    return dict.fromkeys(rows.texts("tag", len(rows))) if "tag" in rows.columns else {}
+    return dict.fromkeys(rows.texts("tag", len(rows))) if "tag" in rows.roles else {}
 
 
 def refuse_new_tags(rows: Rows, train: Rows, name: str) -> None:

@@ -1,10 +1,10 @@
 """Embeddings: from the values of a field to features."""
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from regard.layers.precision import as_autocast
+from regard.padded import Padded
 
 
 class TokenEmbedding(nn.Module):
@@ -21,5 +21,6 @@ class TokenEmbedding(nn.Module):
         self.weight = nn.Parameter(nn.init.normal_(torch.empty(vocabulary, width), std=width**-0.5))
         self.scale = width**0.5 if scaled else 1.0
 
-    def forward(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time width"]:
-        return as_autocast(nn.functional.embedding(ids, self.weight) * self.scale)
+    def forward(self, tokens: Padded) -> Padded:
+        vectors = nn.functional.embedding(tokens.values, self.weight) * self.scale
+        return tokens._replace(values=as_autocast(vectors))

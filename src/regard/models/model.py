@@ -138,7 +138,7 @@ class Model(nn.Module):
 
     def __init__(
         self,
-        source_embedding: TokenEmbedding,
+        source_embedding: nn.Module,
         embedding: TokenEmbedding,
         encoder: Encoder | None,
         decoder: Decoder,
@@ -150,9 +150,9 @@ class Model(nn.Module):
 
     def encode(self, source: Padded) -> Memory:
         """All that decoding needs of a source, computed once; leaves (batch, ...)."""
-        embedded = source._replace(values=self.source_embedding(source.values))
+        embedded = self.source_embedding(source)
         if self.encoder is None:
-            _, state = self.decoder.advance(embedded, None, self.decoder.start(None, len(source.lengths), 0))
+            _, state = self.decoder.advance(embedded, None, self.decoder.start(None, len(embedded.lengths), 0))
             return Memory(state, ())
         encoded = Encoded(source, embedded, self.encoder(embedded))
         return Memory(self.decoder.remember(encoded), self.head.remember(encoded))
@@ -168,8 +168,8 @@ class Model(nn.Module):
 
     def advance(self, tokens: Padded, memory: Memory | None, state: State) -> tuple[Decoded, State]:
         """Over one token or many; the state given is consumed."""
-        embedded = tokens._replace(values=self.embedding(tokens.values))
-        return self.decoder.advance(embedded, memory.decoder if memory and self.encoder is not None else None, state)
+        of_source = memory.decoder if memory and self.encoder is not None else None
+        return self.decoder.advance(self.embedding(tokens), of_source, state)
 
     def log_probs(self, decoded: Decoded, memory: Memory | None) -> Float[Tensor, "rows time vocabulary"]:
         return self.head.log_probs(decoded, memory.head if memory else ())
@@ -179,11 +179,18 @@ HeadBuilder = Callable[[TokenEmbedding, Widths], Head]
 """A head from the weight that gives a score to every token, and the widths of the model."""
 
 
-def build_model(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> Model:
+SourceBuilder = Callable[[int], nn.Module]
+"""From a width to an embedding of sources that are no tokens: padded values in, padded features of that width out."""
+
+
+def build_model(
+    settings: ModelSettings, vocabulary: int, head: HeadBuilder, source_builder: SourceBuilder | None = None
+) -> Model:
     """A model with fresh weights, drawn from torch's global generator."""
     widths, tied, scaled = settings.widths, settings.embedding.tied, settings.embedding.scaled
-    source = TokenEmbedding(vocabulary, widths.embedded, scaled)
-    target = source if tied != "none" else TokenEmbedding(vocabulary, widths.embedded, scaled)
+    tokens = TokenEmbedding(vocabulary, widths.embedded, scaled)
+    source = source_builder(widths.embedded) if source_builder else tokens
+    target = tokens if source_builder or tied != "none" else TokenEmbedding(vocabulary, widths.embedded, scaled)
     output = target if tied == "all" else TokenEmbedding(vocabulary, widths.output)
     built_head = head(output, widths)
     encoder = _built("encoder", settings.encoder, settings)
@@ -197,8 +204,10 @@ def _built(side: str, part: Any, settings: ModelSettings) -> Any:
         raise SettingsError(error.message, where=error.where or f"model.{side}", hint=error.hint) from None
 
 
-def count_weights(settings: ModelSettings, vocabulary: int, head: HeadBuilder) -> int:
+def count_weights(
+    settings: ModelSettings, vocabulary: int, head: HeadBuilder, source_builder: SourceBuilder | None = None
+) -> int:
     """How many numbers are learned; no memory is taken to find out."""
     with torch.device("meta"):
-        model = build_model(settings, vocabulary, head)
+        model = build_model(settings, vocabulary, head, source_builder)
     return sum(weight.numel() for weight in model.parameters())

@@ -1,8 +1,9 @@
-"""Rows as ids in flat arrays, encoded once."""
+"""Rows as examples: encoded once into flat arrays, or when they are asked for."""
 
 import hashlib
 from collections.abc import Callable
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,14 +11,43 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from regard.data.arrays import CHUNK, Arrays, Ragged, kept
-from regard.data.rows import Rows
+from regard.data.batching import Lengths
+from regard.data.rows import MadeRows, Rows
 from regard.data.tokenisers import seed_sampling
-from regard.padded import Ids, pad
-from regard.tasks.task import Batch, Example, Task
+from regard.padded import Ids, Record, pad
+from regard.tasks.task import Batch, Example, Task, collate, lengths_of
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Examples by number."""
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long both sides of any of them are."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
+        """Some of them side by side; what is drawn at random follows torch's generator."""
+
+
+class Made:
+    """Examples of rows that are made when they are asked for, each once in advance to know its lengths."""
+
+    def __init__(self, task: Task, rows: MadeRows):
+        self.task, self.rows = task, rows
+        self.lengths = np.concatenate([lengths_of([task.example(row)]) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
+        return collate([self.task.example(self.rows[row]) for row in rows.tolist()])
 
 
 class Encoded:
-    """Examples by number: how long both sides of any of them are, and batches of them."""
+    """Examples that were encoded once."""
 
     def __init__(self, source: Ragged, target: Ragged, redraw: Callable[[Ids], Ids] | None = None):
         self.source, self.target, self.redraw = source, target, redraw
@@ -30,8 +60,8 @@ class Encoded:
         return len(self.source)
 
     def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
-        """Rows side by side, in other pieces each time if the task redraws them; draws follow torch's generator."""
-        sides: list[list[Ids]] = [[side[row] for row in rows.tolist()] for side in (self.source, self.target)]
+        """Rows side by side, in other pieces each time if the task redraws them."""
+        sides: list[list[Record]] = [[side[row] for row in rows.tolist()] for side in (self.source, self.target)]
         if self.redraw:
             seed_sampling(int(torch.randint(2**31, ())))
             sides = [[self.redraw(record) for record in side] for side in sides]
@@ -51,12 +81,14 @@ class SideLengths:
         return np.stack([self.encoded.source.lengths(rows), self.encoded.target.lengths(rows)], axis=1)
 
 
-def encode(task: Task, rows: Rows) -> Encoded:
+def encode(task: Task, rows: Rows) -> Examples:
     """All rows as examples; those of a corpus on disk lie beside it and are encoded once for each vocabulary.
 
     Raises:
         DataError: a row cannot be encoded, or there is no room for them.
     """
+    if isinstance(rows, MadeRows):
+        return Made(task, rows)
     folder = rows.folder
     if folder:
         name = hashlib.blake2b(f"{task.fingerprint} {rows.digest()}".encode(), digest_size=16).hexdigest()
@@ -72,6 +104,11 @@ def _fill(arrays: Arrays, task: Task, rows: Rows) -> None:
     kind = np.uint16 if task.vocabulary <= 1 << 16 else np.int32
     waiting = map(rows.__getitem__, range(len(arrays["source.ends"]), len(rows)))
     while chunk := [task.example(row) for row in islice(waiting, CHUNK)]:
-        sides = {name: [np.array(getattr(one, name), kind) for one in chunk] for name in Example._fields}
+        sides = {name: [_compact(getattr(one, name), kind) for one in chunk] for name in Example._fields}
         arrays.append(arrays.records("source", sides["source"]) | arrays.records("target", sides["target"]))
     arrays.finish()
+
+
+def _compact(record: Record, kind: type) -> ndarray:
+    """Ids in as few bytes as hold them; features as they are."""
+    return np.asarray(record) if np.ndim(record) > 1 else np.array(record, kind)

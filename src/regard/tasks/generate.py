@@ -50,7 +50,7 @@ class GenerateSettings(Settings):
 class Generate:
     """One joint vocabulary for both sides; the answer is searched for token by token."""
 
-    baseline_name = "copy source"
+    baseline_name, source_builder = "copy source", None
 
     def __init__(self, settings: GenerateSettings, field: TextField, sampling: float | None = None):
         self.settings, self.field = settings, field

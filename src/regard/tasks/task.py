@@ -16,9 +16,9 @@ from regard.decoding.search import Search
 from regard.inspection.alignment import AttentionMaps
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
-from regard.models.model import Model
+from regard.models.model import Model, SourceBuilder
 from regard.models.parts import Loss, Widths
-from regard.padded import Ids, Padded, pad
+from regard.padded import Ids, Padded, Record, pad
 
 LOWER_IS_BETTER = frozenset({"loss"})
 """The scores of which this is so."""
@@ -28,10 +28,10 @@ LearntFile = Callable[[str, int], Path]
 
 
 class Example(NamedTuple):
-    """A row as ids, each side with its end."""
+    """A row as the model takes it; text as ids, with their end."""
 
-    source: Ids
-    target: Ids
+    source: Record
+    target: Record
 
 
 class Batch(NamedTuple):
@@ -113,6 +113,10 @@ class Task(Protocol):
         """What `baseline` does, in two or three words."""
 
     @property
+    def source_builder(self) -> SourceBuilder | None:
+        """The embedding of sources that are no tokens."""
+
+    @property
     def redraw(self) -> Callable[[Ids], Ids] | None:
         """The same ids cut into other pieces at random, for training; None: as they are."""
 
@@ -129,8 +133,12 @@ class Task(Protocol):
     def is_blank(self, row: Row) -> bool:
         """Whether there is nothing to answer."""
 
-    def source(self, row: Row) -> Ids:
-        """The ids of a row's source, with their end."""
+    def source(self, row: Row) -> Record:
+        """A row's source as the model takes it.
+
+        Raises:
+            DataError: the row has none that can be read.
+        """
 
     def written(self, answer: str) -> Ids:
         """The ids of an answer or of its beginning, without an end."""
@@ -143,7 +151,7 @@ class Task(Protocol):
         self, model: Model, source: Padded, search: Search, prefix: Padded | None = None
     ) -> list[Prediction]: ...
 
-    def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
+    def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """What the model looks at on the way to an answer, in a pass of its own; what was answered cannot change."""
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:

@@ -8,7 +8,7 @@ import torch
 from regard.data.batching import Rows
 from regard.errors import InputError
 from regard.memory import is_out_of_memory
-from regard.tasks.encoded import Encoded
+from regard.tasks.encoded import Examples
 from regard.training.objective import Objective
 from regard.training.precision import autocast
 
@@ -20,7 +20,7 @@ class Gradients:
     is the same up to rounding, and up to what is drawn at random, dropout and pieces, which each part draws anew.
     """
 
-    def __init__(self, objective: Objective, examples: Encoded, message: Callable[[str], None]):
+    def __init__(self, objective: Objective, examples: Examples, message: Callable[[str], None]):
         self.objective, self.examples, self.message = objective, examples, message
         self.device = next(objective.parameters()).device
         self.parts = 1

@@ -19,7 +19,7 @@ from regard.errors import RegardError
 from regard.files import write_whole
 from regard.randomness import seed_for
 from regard.settings import Settings
-from regard.tasks.encoded import Encoded
+from regard.tasks.encoded import Examples
 from regard.training.checkpoints import Checkpoints, Standing
 from regard.training.gradients import Gradients
 from regard.training.objective import Objective
@@ -104,7 +104,7 @@ class Loop:
     """One run: what is trained, on what, and where its state is kept."""
 
     objective: Objective
-    examples: Encoded
+    examples: Examples
     settings: Training
     batching: Batching
     folder: Path

@@ -33,11 +33,11 @@ def build_objective(task: Task, settings: ModelSettings, seed: int, copies: int 
     """
     _refuse_too_large(task, settings, copies)
     torch.manual_seed(seed_for(seed, "weights"))
-    return Objective(task, build_model(settings, task.vocabulary, task.head))
+    return Objective(task, build_model(settings, task.vocabulary, task.head, task.source_builder))
 
 
 def _refuse_too_large(task: Task, settings: ModelSettings, copies: int) -> None:
-    needed, free = 4 * copies * count_weights(settings, task.vocabulary, task.head), free_memory()
+    needed, free = 4 * copies * count_weights(settings, task.vocabulary, task.head, task.source_builder), free_memory()
     if needed > free:
         what = f"{settings.describe()}, {task.vocabulary:,} tokens"
         kept = "weights" if copies == 1 else f"weights, {copies} times,"
