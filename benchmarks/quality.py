@@ -31,7 +31,7 @@ TRAINED = {
     "as the recipe has it": Change([]),
     "no label smoothing": Change(["task.label_smoothing=0"]),
     "last weights instead of the average": Change(["training.optimisation.ema_decay=0"]),
-    "slower average: 0.9995": Change(["training.optimisation.ema_decay=0.9995"]),
+    "faster average: 0.99": Change(["training.optimisation.ema_decay=0.99"]),
     "dropout 0.1": Change(["model.dropout=0.1"]),
     "dropout 0.2": Change(["model.dropout=0.2"]),
     "subword regularisation, alpha 0.5": Change(["vocabulary.sampling=0.5"], 1.1),

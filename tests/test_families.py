@@ -14,7 +14,7 @@ from small_models import answers, forced, learn
 
 END, LETTERS, LONGEST = 3, range(4, 12), 5
 SMALL = {"layers": 2, "heads": 2, "feedforward": 64}
-SLOW_TO_LEARN = {"seq2seq": 500, "transformer_2017": 300, "decoder_only": 300}
+SLOW_TO_LEARN = {"seq2seq": 500, "transformer_2017": 300, "decoder_only": 300, "hybrid": 300}
 """Updates where they are not 200: without attention the whole source goes through one vector."""
 
 

@@ -12,7 +12,8 @@ from regard.attention.settings import SteppingPart
 from regard.errors import SettingsError
 from regard.layers import losses
 from regard.layers.embeddings import TokenEmbedding
-from regard.models.heads import CopyHead, TokenHead
+from regard.models.copy_head import CopyHead
+from regard.models.heads import TokenHead
 from regard.models.parts import Decoded, Encoded, Widths
 from regard.models.recurrent import RecurrentDecoderPart
 from regard.models.recurrent_encoder import RecurrentEncoderPart

@@ -345,10 +345,6 @@ def test_a_learning_rate_is_tried_in_training_not_in_measuring(files: Path) -> N
 
 
 OTHER_VERBS = {
-    "classify": (
-        "reviews.tsv",
-        "".join(f"review number {row} is long\t{'good' if row % 2 else 'bad'}\n" for row in range(60)),
-    ),
     "forecast": ("power.csv", "date,load\n" + "".join(f"2024-01-{day:02},{day * 1.5}\n" for day in range(1, 31))),
     "continue": ("book.txt", "".join(f"It was line {line} of the book.\n" for line in range(60))),
     "tag": ("names.tsv", "Anna\tPER\nlives\tO\nin\tO\nRome\tLOC\n\n" * 20),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from regard.data.corpus import Corpus, Files
+from regard.data.corpus import Corpus
 from regard.data.recognition import recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
@@ -25,6 +25,7 @@ from regard.proposals import (
 )
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
+from regard.recipes.plain import VERBS
 from regard.runner import learn_task
 from regard.settings import load as load_settings
 from regard.settings import override
@@ -173,18 +174,11 @@ def begin(request: Request) -> Recipe:
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
     verb = request.task or recognise(read_table([Path(path) for path in request.train]))
-    if verb != "generate":
+    if verb not in VERBS:
         hint = "--task generate trains on it as pairs all the same"
         raise InputError(f"this looks like data to {verb}, a verb that comes later", where=request.train[0], hint=hint)
-    files = Files(
-        train=tuple(request.train),
-        dev=tuple(request.dev),
-        test=tuple(request.test),
-        source=request.source,
-        target=request.target,
-        tag=request.tag,
-    )
-    return Recipe(data=files)
+    files = {"train": tuple(request.train), "dev": tuple(request.dev), "test": tuple(request.test)}
+    return VERBS[verb](**files, source=request.source, target=request.target, tag=request.tag)
 
 
 def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:

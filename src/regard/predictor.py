@@ -104,7 +104,7 @@ class Predictor:
 
     def _answer(self, row: Row, source: Record | None, found: Prediction | None) -> Prediction:
         if source is None or found is None:
-            return Prediction("", 0.0, look=lambda: self.inspect(row))
+            return replace(self.task.blank, look=lambda: self.inspect(row))
         return replace(found, look=partial(self.task.look, self.model, source, found.ids))
 
 

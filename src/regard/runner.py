@@ -11,10 +11,11 @@ from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
 from regard.evaluation import evaluate, mean_loss, predict_rows
+from regard.metrics.names import deciding
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
 from regard.tasks.encoded import encode
-from regard.tasks.task import Task, deciding
+from regard.tasks.task import Task
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
 from regard.training.objective import COPIES_IN_TRAINING, Objective, build_objective
 from regard.training.signals import Signals, StopRequested

@@ -153,6 +153,10 @@ def _explain(kind: type[Settings], error: ValidationError, where: str) -> Settin
     name = ".".join(fields)
     if first["type"] == "extra_forbidden":
         return SettingsError(f"no setting '{name}'", where=where, hint=did_you_mean(fields[-1], known))
+    if first["type"] == "union_tag_invalid":
+        found, kinds = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"]
+        hint = did_you_mean(found, [one.strip("'") for one in kinds.split(", ")])
+        return SettingsError(f"'{name}.kind': no kind '{found}'", where=where, hint=hint)
     named = f"'{name}': " if name else ""
     if first["type"] == "value_error":  # raised by a validator of ours, whose words say it all
         return SettingsError(f"{named}{first['ctx']['error']}", where=where)

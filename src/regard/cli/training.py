@@ -35,7 +35,7 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
 
 
 def _tell(run: "Run", quiet: bool) -> None:
-    from regard.tasks.task import deciding
+    from regard.metrics.names import is_better
 
     trained, baseline = run.trained, run.predictor.task.baseline_name
     for line in score_lines(trained.scores, trained.baseline, (f"on {trained.scored_on}", baseline)):
@@ -44,7 +44,7 @@ def _tell(run: "Run", quiet: bool) -> None:
     say(f"{trained.steps} steps in {trained.seconds:.0f} s{counted}", quiet)
     if run.metric in trained.scores:
         say(trained.signatures[run.metric], quiet)
-        if deciding(run.metric, trained.scores) <= deciding(run.metric, trained.baseline):
+        if not is_better(run.metric, trained.scores[run.metric], trained.baseline[run.metric]):
             say(f"No better than the baseline, {baseline} ({run.metric}): more data or more steps?", quiet)
     say(f"\nreport   {run.path / 'report.html'}", quiet)
     for line in run.next_commands:

@@ -16,7 +16,7 @@ from pydantic import Field
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
 from regard.data.rows import LONGEST_TEXT, Row, Rows, TextRows, row_records, rows_in
-from regard.data.splitting import Hashes, hashes_of, refuse_new_tags, source_hashes, split
+from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 from regard.settings import Settings
@@ -37,7 +37,7 @@ class Corpus(NamedTuple):
 
 
 class Files(Settings):
-    """Pairs from files; without dev files, some rows are held out."""
+    """Pairs, or texts with their ``labels``, from files; without dev files, some rows are held out."""
 
     kind: Literal["files"] = "files"
     train: tuple[str, ...] = Field(min_length=1)
@@ -46,6 +46,7 @@ class Files(Settings):
     source: str | None = None
     target: str | None = None
     tag: str | None = None
+    labels: bool = Field(default=False, description="the target is one of few labels")
     dev_rows: int = Field(default=1000, ge=1, description="at most so many are held out")
     max_characters: int = Field(default=2000, ge=1, le=LONGEST_TEXT, description="longer rows are dropped")
 
@@ -58,7 +59,7 @@ class Files(Settings):
         table = _read(self.train)
         columns = choose_columns(table, self.source, self.target, self.tag)
         with kept(self._place(columns)) as arrays:
-            _fill(arrays, table, columns, self.max_characters)
+            _fill(arrays, table, columns, self)
         dropped = Counter(arrays.noted["dropped"])
         test = self._held_out(self.test, columns, dropped)
         dev = self._held_out(self.dev, columns, dropped)
@@ -69,7 +70,9 @@ class Files(Settings):
         if not dev:
             train, dev = split(train, sources[usable], self.dev_rows)
         for rows, paths in ((dev, self.dev), (test, self.test)):
-            refuse_new_tags(rows, train, " + ".join(paths))
+            refuse_new("tag", "tag", rows, train, " + ".join(paths))
+            if self.labels:
+                refuse_new("label", "target", rows, train, " + ".join(paths))
         notes = _notes(table, columns, [train, dev, test], dropped, bool(self.dev))
         return Corpus(train, dev, test, dropped, notes, fingerprint([train, dev, test]))
 
@@ -78,7 +81,7 @@ class Files(Settings):
         paths = [Path(path) for path in self.train]
         if sum(path.stat().st_size for path in paths) < LARGE:
             return None
-        form = [FORMAT, columns, self.max_characters, [path.suffixes for path in paths]]
+        form = [FORMAT, columns, self.max_characters, self.labels, [path.suffixes for path in paths]]
         digest = hashlib.blake2b(str(form).encode(), digest_size=16)
         for path in paths:
             with path.open("rb") as stream:
@@ -132,7 +135,7 @@ def _with_source(table: Table, columns: Columns, dropped: Counter[str]) -> list[
     return found
 
 
-def _fill(arrays: Arrays, table: Table, columns: Columns, longest: int) -> None:
+def _fill(arrays: Arrays, table: Table, columns: Columns, files: Files) -> None:
     """Add all rows that have something on both sides, with hashes by which equal ones are found.
 
     What was added before an interruption is not added again.
@@ -145,26 +148,27 @@ def _fill(arrays: Arrays, table: Table, columns: Columns, longest: int) -> None:
     rows = islice(by_role(table, columns, table.stream(bad_cells)), done, None)
     while chunk := list(islice(rows, CHUNK)):
         done += len(chunk)
-        whole = list(_without_faults(chunk, longest, dropped))
+        whole = list(_without_faults(chunk, files, dropped))
         arrays.append(_with_hashes(arrays, whole), read=done, dropped=dropped)
     arrays.append(_with_hashes(arrays, []), dropped=+(dropped + bad_cells), done=True)
 
 
-def _without_faults(rows: Sequence[Row], longest: int, dropped: Counter[str]) -> Iterator[Row]:
+def _without_faults(rows: Sequence[Row], files: Files, dropped: Counter[str]) -> Iterator[Row]:
     for row in rows:
-        if reason := _fault(row, longest):
+        if reason := _fault(row, files):
             dropped[reason] += 1
         else:
             yield row
 
 
-def _fault(row: Row, longest: int) -> str | None:
+def _fault(row: Row, files: Files) -> str | None:
+    names = ("tag", "target") if files.labels else ("tag",)
     for side, text in row.items():
         if not text:
             return f"empty {side}"
-        if len(text) > longest:
-            return f"{side} longer than {longest} characters"
-        if side != "tag" and not any(map(str.isalnum, text)):
+        if len(text) > files.max_characters:
+            return f"{side} longer than {files.max_characters} characters"
+        if side not in names and not any(map(str.isalnum, text)):
             return f"no word in {side}"
     return None
 

@@ -1,5 +1,6 @@
 """Fields: between what a user writes and the ids a model reads."""
 
+import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -49,6 +50,16 @@ class TextField:
         return {VOCABULARY_FILE: self.tokeniser.serialised}
 
     @property
+    def fingerprint(self) -> str:
+        """Equal for fields that encode alike."""
+        return hashlib.blake2b(self.tokeniser.serialised, digest_size=16).hexdigest()
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return len(self.tokeniser)
+
+    @property
     def tags(self) -> Mapping[str, int]:
         """The control token of every tag."""
         return self.tokeniser.tags
@@ -64,6 +75,16 @@ class TextField:
         if isinstance(row, Mapping) and all(isinstance(row.get(role), str) for role in roles):
             return row
         raise DataError(f"a row is a text or a mapping with {' and '.join(map(repr, roles))}, not {given!r}")
+
+    @staticmethod
+    def is_blank(row: Row) -> bool:
+        """Whether there is nothing to read."""
+        return not row["source"].strip()
+
+    @staticmethod
+    def shown(row: Row) -> str:
+        """The source for people to read."""
+        return str(row["source"])
 
     @staticmethod
     def normalise(text: str) -> str:
@@ -105,7 +126,7 @@ class TextField:
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokeniser.decode(ids)
 
-    def pieces(self, ids: Ids) -> list[str]:
+    def steps(self, ids: Ids) -> list[str]:
         return self.tokeniser.pieces(ids)
 
     def _control(self, tag: str | None) -> list[int]:

@@ -58,16 +58,21 @@ def _last_of_each_tag(rows: Rows, hashes: Hashes) -> Hashes:
 
 def tags_of(rows: Rows) -> dict[str, None]:
     """Every tag of some rows once, in order."""
-    return dict.fromkeys(rows.texts("tag", len(rows))) if "tag" in rows.roles else {}
+    return values_of("tag", rows)
 
 
-def refuse_new_tags(rows: Rows, train: Rows, name: str) -> None:
-    """Tags are learnt from training rows alone.
+def values_of(role: str, rows: Rows) -> dict[str, None]:
+    """Every value of a column once, in order; none where there is no such column."""
+    return dict.fromkeys(rows.texts(role, len(rows))) if role in rows.roles else {}
+
+
+def refuse_new(what: str, role: str, rows: Rows, train: Rows, name: str) -> None:
+    """Tags and labels are learnt from training rows alone.
 
     Raises:
-        DataError: a row has a tag that no training row has.
+        DataError: a row has one that no training row has.
     """
-    known = tags_of(train)
-    for tag in tags_of(rows):
-        if tag not in known:
-            raise DataError(f"tag '{tag}' was not seen in training", where=name, hint=did_you_mean(tag, known))
+    known = values_of(role, train)
+    for value in values_of(role, rows):
+        if value not in known:
+            raise DataError(f"{what} '{value}' was not seen in training", where=name, hint=did_you_mean(value, known))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from regard.inspection.page import Viewable, attention_viewer, both, fill, page, template
+from regard.metrics.names import is_better, metric
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT, LEFT, MARGIN, TOP, BOTTOM = 440, 270, 52, 20, 32, 46
-METRICS = {"bleu": ("BLEU", "BLEU"), "chrf": ("chrF", "chrF"), "exact_match": ("exact match", "完全匹配")}
 
 
 class Group(NamedTuple):
@@ -96,7 +96,7 @@ def _score(report: Report, name: str) -> str:
     shown = f"<h3>{_metric(name)}</h3><strong>{value:.1f}</strong>{_bar(value, trivial)}"
     if trivial is not None:
         shown += f"<div>{both('trivial baseline', '简单基线')} {trivial:.1f}</div>"
-    if trivial is not None and value <= trivial:
+    if trivial is not None and not is_better(name, value, trivial):
         shown += f'<div class="warning">{both("no better than the baseline", "不比基线好")}</div>'
     if name in report.signatures:
         shown += _text(report.signatures[name], "signature", "code")
@@ -104,7 +104,7 @@ def _score(report: Report, name: str) -> str:
 
 
 def _metric(name: str) -> str:
-    return both(*METRICS.get(name, (name.replace("_", " "),) * 2))
+    return both(*metric(name)[:2])
 
 
 def _bar(*values: float | None) -> str:

@@ -14,7 +14,7 @@ from regard.data.arrays import CHUNK, Arrays, Ragged, kept
 from regard.data.batching import Lengths
 from regard.data.rows import MadeRows, Rows
 from regard.data.tokenisers import seed_sampling
-from regard.padded import Ids, Record, pad
+from regard.padded import Record
 from regard.tasks.task import Batch, Example, Task, collate, lengths_of
 
 
@@ -49,7 +49,7 @@ class Made:
 class Encoded:
     """Examples that were encoded once."""
 
-    def __init__(self, source: Ragged, target: Ragged, redraw: Callable[[Ids], Ids] | None = None):
+    def __init__(self, source: Ragged, target: Ragged, redraw: Callable[[Example], Example] | None = None):
         self.source, self.target, self.redraw = source, target, redraw
 
     @property
@@ -61,11 +61,11 @@ class Encoded:
 
     def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
         """Rows side by side, in other pieces each time if the task redraws them."""
-        sides: list[list[Record]] = [[side[row] for row in rows.tolist()] for side in (self.source, self.target)]
+        examples = [Example(self.source[row], self.target[row]) for row in rows.tolist()]
         if self.redraw:
             seed_sampling(int(torch.randint(2**31, ())))
-            sides = [[self.redraw(record) for record in side] for side in sides]
-        return Batch(*map(pad, sides))
+            examples = [self.redraw(example) for example in examples]
+        return collate(examples)
 
 
 class SideLengths:

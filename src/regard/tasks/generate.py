@@ -1,10 +1,9 @@
 """Generate: a source in, a text out. Translation, transliteration, rewriting: data, not code."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,7 +17,8 @@ from regard.decoding.search import Search, search
 from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
-from regard.models.heads import Head, TextHeadPart, TokenHeadPart
+from regard.models.copy_head import CopyHeadPart
+from regard.models.heads import Head, TokenHeadPart
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, pad
@@ -27,6 +27,10 @@ from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Sc
 
 ENDS = Tokens(START, END)
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
+
+
+TextHeadPart = Annotated[TokenHeadPart | CopyHeadPart, Field(discriminator="kind")]
+"""Heads that write tokens."""
 
 
 class GenerateSettings(Settings):
@@ -50,14 +54,14 @@ class GenerateSettings(Settings):
 class Generate:
     """One joint vocabulary for both sides; the answer is searched for token by token."""
 
-    baseline_name, source_builder = "copy source", None
+    baseline_name, blank, source_builder = "copy source", Prediction("", 0.0), None
 
     def __init__(self, settings: GenerateSettings, field: TextField, sampling: float | None = None):
         self.settings, self.field = settings, field
-        self.redraw = partial(field.resample, smoothing=sampling) if sampling else None
-        self.vocabulary, self.tags, self.files = len(field.tokeniser), field.tags, field.files
+        self.redraw = partial(self._redrawn, smoothing=sampling) if sampling else None
+        self.vocabulary, self.tags, self.files = field.vocabulary, field.tags, field.files
         self.metric: str = settings.metric
-        self.fingerprint = hashlib.blake2b(field.tokeniser.serialised, digest_size=16).hexdigest()
+        self.fingerprint = field.fingerprint
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         return self.settings.head.build(output, widths, self.settings.label_smoothing)
@@ -66,7 +70,7 @@ class Generate:
         return self.field.row(given, roles)
 
     def is_blank(self, row: Row) -> bool:
-        return not row["source"].strip()
+        return self.field.is_blank(row)
 
     def source(self, row: Row) -> list[int]:
         return self.field.source(row)
@@ -76,6 +80,9 @@ class Generate:
 
     def example(self, row: Row) -> Example:
         return Example(self.source(row), self.field.target(row))
+
+    def _redrawn(self, example: Example, smoothing: float) -> Example:
+        return Example(*(self.field.resample(side, smoothing) for side in example))
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""
@@ -118,7 +125,7 @@ class Generate:
         with record(model) as maps:
             memory, decoded = self._forced(model, batch)
             model.log_probs(decoded, memory)  # a head that copies looks too
-        pieces, seen = self.field.pieces, {name: weights[0].cpu() for name, weights in maps.items()}
+        pieces, seen = self.field.steps, {name: weights[0].cpu() for name, weights in maps.items()}
         return AttentionMaps.of(pieces(source), pieces(whole), on_axes(seen, len(source), len(whole)))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -140,7 +147,7 @@ class Generate:
         )
 
     def shown(self, row: Row) -> tuple[str, str]:
-        return row["source"], row["target"]
+        return self.field.shown(row), row["target"]
 
     def _prediction(self, found: list[Hypothesis]) -> Prediction:
         best, *others = (self._answer(one) for one in found)
@@ -148,7 +155,7 @@ class Generate:
 
     def _answer(self, found: Hypothesis) -> Prediction:
         ids = tuple(found.tokens)
-        return Prediction(self.field.decode(ids), found.score, ids, tuple(self.field.pieces(ids)))
+        return Prediction(self.field.decode(ids), found.score, ids, tuple(self.field.steps(ids)))
 
 
 def delayed(target: Padded) -> Padded:

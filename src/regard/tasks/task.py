@@ -20,9 +20,6 @@ from regard.models.model import Model, SourceBuilder
 from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, Record, pad
 
-LOWER_IS_BETTER = frozenset({"loss"})
-"""The scores of which this is so."""
-
 LearntFile = Callable[[str, int], Path]
 """The path of a file that a task has learnt, by its name, if it is no larger than so many bytes and safe to read."""
 
@@ -106,7 +103,11 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """The score by which the best weights are chosen, see `deciding`."""
+        """The score by which the best weights are chosen."""
+
+    @property
+    def blank(self) -> Prediction:
+        """The answer to a row that has nothing to answer."""
 
     @property
     def baseline_name(self) -> str:
@@ -117,8 +118,8 @@ class Task(Protocol):
         """The embedding of sources that are no tokens."""
 
     @property
-    def redraw(self) -> Callable[[Ids], Ids] | None:
-        """The same ids cut into other pieces at random, for training; None: as they are."""
+    def redraw(self) -> Callable[[Example], Example] | None:
+        """An example with its text in other pieces, drawn at random, for training; None: as it is."""
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """What the model ends in; ``output`` has a vector for each token of the vocabulary."""
@@ -162,11 +163,6 @@ class Task(Protocol):
 
     def shown(self, row: Row) -> tuple[str, str]:
         """A row's source and target for people to read."""
-
-
-def deciding(metric: str, values: Mapping[str, float]) -> float:
-    """A score as a number of which higher is better."""
-    return -values[metric] if metric in LOWER_IS_BETTER else values[metric]
 
 
 def collate(examples: Sequence[Example]) -> Batch:

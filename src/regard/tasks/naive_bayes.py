@@ -1,0 +1,82 @@
+"""Naive Bayes over words and pairs of words: what a classifier of text has to beat."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from regard.data.labels import Labels
+from regard.errors import RunError
+
+BASELINE_FILE = "naive_bayes.json"
+MOST_BYTES = 1 << 26
+MOST_FEATURES = 200_000
+
+
+class NaiveBayes:
+    """Multinomial, over the words and pairs of neighbouring words that a text has (Wang and Manning 2012, P12-2018).
+
+    Each counts once a text; probabilities are smoothed by one. Scripts without spaces are read by characters.
+    """
+
+    def __init__(self, labels: Labels, counts: dict[str, list[int]]):
+        self.labels, self.counts = labels, counts
+        rows = sum(labels.counts.values())
+        self._priors = [math.log(labels.counts[name] / rows) for name in labels.names]
+        totals = [sum(column) + len(counts) for column in zip(*counts.values(), strict=True)] or [1] * len(labels)
+        self._totals = [math.log(total) for total in totals]
+
+    @classmethod
+    def learn(cls, labels: Labels, rows: Iterable[tuple[str, str]]) -> "NaiveBayes":
+        """From texts and their labels; of many features the most frequent are kept."""
+        found = {name: Counter[str]() for name in labels.names}
+        for text, label in rows:
+            found[label].update(_features(text))
+        frequent = sum(found.values(), Counter[str]()).most_common(MOST_FEATURES)
+        return cls(labels, {feature: [found[name][feature] for name in labels.names] for feature, _ in frequent})
+
+    @classmethod
+    def load(cls, path: Path, labels: Labels) -> "NaiveBayes":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            counts = json.loads(path.read_bytes())
+            whole = isinstance(counts, dict) and all(_is_row(row, len(labels)) for row in counts.values())
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError("missing or damaged: no counts for each label", where=str(path), hint=hint)
+        return cls(labels, counts)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {BASELINE_FILE: json.dumps(self.counts, ensure_ascii=False).encode()}
+
+    def label(self, text: str) -> str:
+        """The most likely label."""
+        seen = [self.counts[feature] for feature in _features(text) if feature in self.counts]
+        scores = [
+            prior + sum(math.log(row[number] + 1) for row in seen) - len(seen) * self._totals[number]
+            for number, prior in enumerate(self._priors)
+        ]
+        return self.labels.names[scores.index(max(scores))]
+
+
+def _is_row(row: object, labels: int) -> bool:
+    return isinstance(row, list) and len(row) == labels and all(isinstance(one, int) and one >= 0 for one in row)
+
+
+def _features(text: str) -> set[str]:
+    words = [*_words(text.casefold())]
+    return {*words, *(f"{one} {other}" for one, other in pairwise(words))}
+
+
+def _words(text: str) -> Iterator[str]:
+    words = text.split()
+    return iter(text.replace(" ", "")) if len(text) > 20 * len(words) else iter(words)
