@@ -18,9 +18,9 @@ TINY = {"layers": 2, "heads": 2, "feedforward": 12, "kernel": 5}
 
 
 def parts_of(side: str) -> dict[str, Any]:
-    """The settings classes of a side's union by kind."""
+    """The settings classes of a side's union by kind; those that read windows of series have contracts of their own."""
     parts = get_args(ModelSettings.model_fields[side].annotation)
-    return {part.model_fields["kind"].default: part for part in parts}
+    return {part.model_fields["kind"].default: part for part in parts if not part.by_variable}
 
 
 def tiny(kind: str, side: str, **more: Any) -> Part:

@@ -32,7 +32,7 @@ REFUSED = {
     ),
     "a stepping score at once": (
         ["model.decoder.attention.score.kind=location_sensitive"],
-        "'location_sensitive' found using 'kind' does not match any of the expected tags: 'dot'",
+        "no kind 'location_sensitive'\n  known: ",
     ),
     "heads that do not divide": (
         ["model.encoder.attention.layout={kind: grouped, kv_heads: 3}"],
@@ -48,7 +48,7 @@ REFUSED = {
     ),
     "an unknown pattern": (
         ["model.encoder.attention.where.kind=windows"],
-        "'windows' found using 'kind' does not match any of the expected tags: 'full', 'causal', 'window'",
+        "no kind 'windows'\n  did you mean 'window'",
     ),
     "a setting of another pattern": (
         ["model.encoder.attention.where.kind=window", "model.encoder.attention.where.size=3"],

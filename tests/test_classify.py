@@ -1,23 +1,34 @@
 """Texts with labels: planned from a plain file, learnt, scored beside naive Bayes, looked at."""
 
 import json
+import os
 import random
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 from sklearn.naive_bayes import MultinomialNB
 
 import regard
 from regard.api import Run, propose
 from regard.cli.main import main
+from regard.data.fields import TextField
 from regard.data.labels import Labels
-from regard.errors import DataError, RunError
+from regard.data.rows import TextRows
+from regard.data.tokenisers import END, Vocabulary
+from regard.errors import DataError, InputError, RunError
+from regard.inspection.alignment import merge_words
 from regard.metrics.labels import accuracy, calibration_error, macro_f1
-from regard.tasks.classify import Labelled
+from regard.models.model import ModelSettings
+from regard.recipes import named_recipe
+from regard.settings import override
+from regard.tasks.classify import Classify, ClassifySettings, Labelled
+from regard.tasks.encoded import encode
 from regard.tasks.naive_bayes import NaiveBayes
+from regard.training.objective import build_objective
 
 NOUNS = "film plot actor scene story song ending cast".split()
 GOOD, BAD = "fine great lovely rich".split(), "dull weak awful flat".split()
@@ -45,7 +56,8 @@ def write(path: Path, rows: list[tuple[str, str]]) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("classify")
     train, dev = write(folder / "train.tsv", reviews(400, 1)), write(folder / "dev.tsv", reviews(60, 2))
-    return regard.train(train, dev=dev, out=folder / "run", settings=SMALL, device="cpu")
+    settings = [*SMALL, "task.word_dropout=0"]  # without its "not" a text teaches the opposite
+    return regard.train(train, dev=dev, out=folder / "run", settings=settings, device="cpu")
 
 
 def test_a_plain_file_with_labels_is_learnt(run: Run) -> None:
@@ -156,3 +168,88 @@ def test_naive_bayes_is_scikit_learns() -> None:
     peer = MultinomialNB().fit(table([text for text, _ in rows]), [label for _, label in rows])
     fresh = [text for text, _ in reviews(100, 6)]
     assert [bayes.label(text) for text in fresh] == peer.predict(table(fresh)).tolist()
+    known = peer.feature_log_prob_[:, vocabulary.index("lovely")]
+    assert bayes.evidence("Lovely") == pytest.approx(known - known.mean())
+    assert bayes.evidence("unheard") == [0.0, 0.0]
+
+
+def test_words_begin_as_naive_bayes_knows_them() -> None:
+    rows = [{"source": text, "target": label} for text, label in reviews(200, 5)]
+    vocabulary = Vocabulary(kind="merges", size=500)
+    task = ClassifySettings().learn(TextRows.of(rows), vocabulary)
+    model = ModelSettings.model_validate({"kind": "rnn", "width": 16, "decoder": {"kind": "pool"}})
+    vectors = build_objective(task, model, seed=1).model.embedding.weight.detach()
+    place = task.field.steps(range(task.vocabulary)).index("▁lovely")
+    bayes = NaiveBayes.learn(task.labels, reviews(200, 5))
+    assert (4 * vectors[place, :2]).tolist() == pytest.approx(bayes.evidence("lovely"), abs=1e-5)
+    assert not vectors[: END + 1, :2].any() and float(vectors[:, 2:].std()) == pytest.approx(0.25, abs=0.02)
+
+
+TAGGED = [
+    {"source": text, "target": "+" if "好" in text else "-", "tag": "xx"}
+    for text in ("a film so good 好 看", "an awful unwatchable film 坏", "a lovely good story 很好", "dull 难看")
+]
+
+
+def with_fewer_words(share: float) -> Classify:
+    return ClassifySettings(word_dropout=share).learn(TextRows.of(TAGGED), Vocabulary(size=400, split_han=True))
+
+
+def is_inside(some: list[str], others: list[str]) -> bool:
+    """In the same order."""
+    rest = iter(others)
+    return all(one in rest for one in some)
+
+
+def test_words_are_left_out_whole() -> None:
+    task, row = with_fewer_words(0.5), {"source": "an awful film 难看 好", "target": "-", "tag": "xx"}
+    assert isinstance(task.field, TextField) and task.redraw
+    whole, words = task.example(row), "an awful film 难 看 好".split()
+    assert len(whole.source) > len(words) + 2  # some words are several pieces
+    torch.manual_seed(1)
+    drawn = [task.redraw(whole) for _ in range(200)]
+    assert {(int(one.source[0]), int(one.source[-1])) for one in drawn} == {(whole.source[0], END)}
+    assert all(one.target == whole.target for one in drawn)
+    left = [[word.text for word in merge_words(task.field.steps(one.source))][1:-1] for one in drawn]
+    assert all(is_inside(one, words) for one in left)
+    assert np.mean([len(one) for one in left]) == pytest.approx(3, abs=0.3)
+    assert {len(one) for one in left} >= {1, 5}
+
+
+def test_what_is_left_out_is_drawn_from_the_step() -> None:
+    rows, places = TextRows.of(TAGGED), np.arange(len(TAGGED))
+    examples, plain = (encode(with_fewer_words(share), rows) for share in (0.5, 0.0))
+
+    def drawn(seed: int) -> list[int]:
+        torch.manual_seed(seed)
+        return examples.batch(places).source.lengths.tolist()
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert max(drawn(1)) <= plain.batch(places).source.values.shape[1]
+
+
+def test_only_words_are_left_out() -> None:
+    recipe = named_recipe("sst2", "somewhere")
+    with pytest.raises(InputError, match="no words to leave out"):
+        override(recipe, ["task.source.kind=sound"])
+
+
+def test_plain_files_have_words_left_out(tmp_path: Path) -> None:
+    _, plan = propose(write(tmp_path / "train.tsv", reviews(60, 1)), out=tmp_path / "run", settings=SMALL)
+    assert plan.recipe.task.word_dropout > 0
+
+
+@pytest.mark.parametrize(("name", "dev", "test"), [("sst2", 872, 1821), ("chnsenticorp", 1200, 1200)])
+def test_the_recipes_read_their_data(name: str, dev: int, test: int) -> None:
+    folder = Path(os.environ.get("REGARD_DATA", "nowhere")) / "sentiment" / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: set REGARD_DATA to a folder that has sentiment/{name}")
+    recipe = named_recipe(name, str(folder))
+    corpus = recipe.data.load()
+    assert (len(corpus.dev), len(corpus.test)) == (dev, test) and corpus.dropped["also in test"]
+    train, rows = list(corpus.train), list(corpus.test)
+    assert not {row["source"] for row in train} & {row["source"] for row in rows}
+    bayes = NaiveBayes.learn(
+        Labels.learn(row["target"] for row in train), ((row["source"], row["target"]) for row in train)
+    )
+    assert accuracy([bayes.answer(row) for row in rows], [row["target"] for row in rows]) > 70  # chance: 50

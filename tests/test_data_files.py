@@ -276,6 +276,9 @@ SERIES = "date,price\n" + "".join(f"2024-01-{day:02},{day}.5\n" for day in range
         ("train.tsv", TAGGED.replace(".  ", ". ").replace(" ", "\t"), "tag"),
         ("poem.txt", "one two\n\nthree four\n\nfive six\n\nseven eight\n", "continue"),
         ("prices.csv", SERIES, "forecast"),
+        ("sounds.tsv", tsv([(f"{number}.WAV", f"word {number}") for number in range(9)]), "transcribe"),
+        ("pictures.tsv", tsv([(f"{number}.png", f"word {number}") for number in range(9)]), "generate"),
+        ("pictures.tsv", tsv([(f"{number}.jpg", "cat" if number % 2 else "dog") for number in range(40)]), "classify"),
     ],
 )
 def test_recognition(write: Write, name: str, content: str, verb: str) -> None:
@@ -289,7 +292,6 @@ def test_recognition(write: Write, name: str, content: str, verb: str) -> None:
         ("pairs.jsonl", '{"text": "a"}\n', ["one column"]),
         ("cmn.txt", tsv(PAIRS), ["a tab in its lines", "name the file .tsv", "--task continue"]),
         ("pairs.tsv", "on\toff\noff\ton\n" * 20, ["labels or pairs?", "--task classify or --task generate"]),
-        ("sounds.tsv", tsv([(f"{number}.WAV", "yes") for number in range(9)]), ["sound or pictures", "later"]),
     ],
 )
 def test_what_fits_two_verbs_stops(write: Write, name: str, content: str, parts: list[str]) -> None:

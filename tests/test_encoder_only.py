@@ -34,7 +34,7 @@ def model(request) -> Model:
 
 
 def states_of(model: Model, source: Padded) -> torch.Tensor:
-    return model.encoder(Padded(model.embedding(source.values), source.lengths)).values
+    return model.encoder(model.embedding(source)).values
 
 
 def steps(model: Model, source: Padded, read: Padded) -> torch.Tensor:

@@ -344,20 +344,11 @@ def test_a_learning_rate_is_tried_in_training_not_in_measuring(files: Path) -> N
     assert made.recipe.training.optimisation.learning_rate == 1e30
 
 
-OTHER_VERBS = {
-    "forecast": ("power.csv", "date,load\n" + "".join(f"2024-01-{day:02},{day * 1.5}\n" for day in range(1, 31))),
-    "continue": ("book.txt", "".join(f"It was line {line} of the book.\n" for line in range(60))),
-    "tag": ("names.tsv", "Anna\tPER\nlives\tO\nin\tO\nRome\tLOC\n\n" * 20),
-}
-
-
-@pytest.mark.parametrize("verb", OTHER_VERBS)
-def test_data_for_another_verb_is_refused(tmp_path: Path, verb: str) -> None:
-    name, text = OTHER_VERBS[verb]
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=f"this looks like data to {verb}") as caught:
-        plan(Request([str(tmp_path / name)]), CPU)
-    assert (caught.value.where, "--task generate" in str(caught.value.hint)) == (str(tmp_path / name), True)
+def test_numbers_at_times_are_forecast(tmp_path: Path) -> None:
+    table = tmp_path / "power.csv"
+    table.write_text("date,load\n" + "".join(f"2024-01-{day:02},{day * 1.5}\n" for day in range(1, 31)))
+    planned = plan(Request([str(table)], horizon=2, settings=["training.precision=fp32"]), CPU)
+    assert planned.recipe.task.kind == "forecast" and planned.recipe.task.horizon == 2
 
 
 def test_no_data_is_refused() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from regard import runner
 from regard.data.rows import Row
+from regard.decoding.search import Search
 from regard.errors import RunError
 from regard.run_folder import RunFolder
 from regard.tasks.generate import Generate
@@ -219,7 +220,7 @@ class Judged:
         self.weights: list[dict[str, Tensor]] = []
 
     def __call__(
-        self, task: Generate, objective: Objective, rows: Sequence[Row], check: Callable[[], None]
+        self, task: Generate, objective: Objective, rows: Sequence[Row], search: Search, check: Callable[[], None]
     ) -> Evaluated:
         self.weights.append({name: weight.clone() for name, weight in objective.model.named_parameters()})
         score = self.scores[len(self.weights) - 1]

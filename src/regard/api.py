@@ -109,7 +109,7 @@ def resume(folder: RunFolder, request: Request) -> Plan:
     reason = ("going on", f"with {folder.recipe_file}, {recipe.training.steps:,} steps in all")
     if folder.report_file.exists():
         reason = ("finished", f"{folder.path} is trained to its end; another --out begins anew")
-    return Plan(recipe, recipe.data.load(), folder.task(), [reason])
+    return Plan(recipe, recipe.corpus(), folder.task(), [reason])
 
 
 def _differences(asked: Recipe, recipe: Recipe, request: Request) -> list[str]:

@@ -1,7 +1,7 @@
 """Evaluation: task + model + rows -> predictions and scores, beside answers that need no model."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.models.model import Model
 from regard.padded import Ids, Record, pad
-from regard.tasks.task import Example, Prediction, Scores, Scoring, Task, collate, lengths_of
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, Task, collate, lengths_of
 
 TOKENS = 4096
 """Source tokens decoded together, times beams."""
@@ -24,6 +24,14 @@ class Evaluation(NamedTuple):
     scores: Scores
     baseline: Scores
     predictions: list[Prediction]
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A task that is scored by what its model thinks of given targets, not by answers of its own."""
+
+    def judge(self, model: Model, batch: Batch) -> list[Prediction]:
+        """The targets as answers."""
 
 
 def never_mind() -> None:
@@ -39,7 +47,8 @@ def source_of(task: Task, row: Row, number: int) -> Record:
     try:
         return task.source(row)
     except DataError as error:
-        raise DataError(error.message, where=f"row {number}", hint=error.hint) from None
+        where = f"row {number}, {error.where}" if error.where else f"row {number}"
+        raise DataError(error.message, where=where, hint=error.hint) from None
 
 
 @torch.inference_mode()
@@ -62,6 +71,20 @@ def predict_rows(
         prefix = pad([prefixes[row] for row in rows]).to(device) if prefixes else None
         found |= zip(rows.tolist(), task.predict(model, source, search, prefix), strict=True)
     return [found[row] for row in range(len(sources))]
+
+
+@torch.inference_mode()
+def judged_rows(
+    task: Judging, model: Model, examples: Sequence[Example], check: Callable[[], None] = never_mind
+) -> list[Prediction]:
+    """What the model thinks of every target, in order."""
+    device = next(model.parameters()).device
+    found: dict[int, Prediction] = {}
+    for rows in sorted_batches(lengths_of(examples), TOKENS):
+        check()
+        batch = collate([examples[row] for row in rows]).to(device)
+        found |= zip(rows.tolist(), task.judge(model, batch), strict=True)
+    return [found[row] for row in range(len(examples))]
 
 
 @torch.no_grad()
@@ -91,7 +114,9 @@ def evaluate(
 ) -> Evaluation:
     """Predictions for all rows and their scores against the targets."""
     sources = [source_of(task, row, number) for number, row in enumerate(rows, start=1)]
-    predictions = predict_rows(task, model, sources, search, check=check)
-    return Evaluation(
-        task.score(predictions, rows, scoring), task.score(task.baseline(rows), rows, scoring), predictions
-    )
+    if isinstance(task, Judging):
+        predictions = judged_rows(task, model, [task.example(row) for row in rows], check)
+    else:
+        predictions = predict_rows(task, model, sources, search, check=check)
+    found = [one.within(row) for one, row in zip(predictions, rows, strict=True)]
+    return Evaluation(task.score(found, rows, scoring), task.score(task.baseline(rows), rows, scoring), found)

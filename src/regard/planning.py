@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from regard.data.corpus import Corpus
-from regard.data.recognition import recognise
+from regard.data.recognition import medium_in, recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError
 from regard.models.model import count_weights
@@ -20,12 +20,13 @@ from regard.proposals import (
     propose_smaller,
     propose_steps,
     propose_vocabulary,
+    propose_windows,
     updates_a_pass,
     with_steps,
 )
 from regard.recipe import Recipe
 from regard.recipes import named_recipe
-from regard.recipes.plain import VERBS
+from regard.recipes.plain import READ_MEDIA, VERBS
 from regard.runner import learn_task
 from regard.settings import load as load_settings
 from regard.settings import override
@@ -37,6 +38,7 @@ FEWEST_STEPS = 20
 
 OVERRULED_BY = {
     "vocabulary": ("vocabulary",),
+    "windows": ("task.input",),
     "model": ("model",),
     "batch": ("batching",),
     "steps": ("training.steps", "training.optimisation", "training.patience"),
@@ -53,6 +55,7 @@ class Request:
     """What was asked for; the rest is proposed.
 
     Files as for ``regard train``; ``source``, ``target`` and ``tag`` are columns, where the file does not say;
+    ``horizon`` is how many steps to forecast;
     ``recipe`` is a name or a YAML file, ``data_folder`` the data of a named one; ``time_limit`` is like "90s", "30m" or
     "2h"; ``settings`` are like "training.steps=500".
     """
@@ -63,6 +66,7 @@ class Request:
     source: str | None = None
     target: str | None = None
     tag: str | None = None
+    horizon: int | None = None
     task: str | None = None
     recipe: str | None = None
     data_folder: str | None = None
@@ -92,10 +96,13 @@ def plan(request: Request, device: torch.device) -> Plan:
     """
     limit = seconds(request.time_limit) if request.time_limit else None
     asked = assignments(request)
-    recipe = override(begin(request), asked)
-    corpus = recipe.data.load()
-    reasons = [("data", note) for note in corpus.notes]
-    if not request.recipe:
+    recipe, reasons = override(begin(request), asked), Reasons()
+    of_series = recipe.data.kind == "series"
+    if of_series and not request.recipe:
+        recipe = override(_note(reasons, "windows", *propose_windows(recipe), asked), asked)
+    corpus = recipe.corpus()
+    reasons += [("data", note) for note in corpus.notes]
+    if not of_series and not request.recipe:
         recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), asked)
     recipe = override(recipe, asked)
     task = learn_task(recipe, corpus)
@@ -115,7 +122,8 @@ def plan(request: Request, device: torch.device) -> Plan:
 
 def _weights(recipe: Recipe, task: Task) -> str:
     count = count_weights(recipe.model, task.vocabulary, task.head, task.source_builder)
-    return f"{count:,}: {recipe.model.describe()}; {task.vocabulary:,} tokens"
+    tokens = "" if task.source_builder else f"; {task.vocabulary:,} tokens"
+    return f"{count:,}: {recipe.model.describe()}{tokens}"
 
 
 def _sized(
@@ -144,7 +152,8 @@ def _with_batches_and_steps(recipe: Recipe, examples: Examples, asked: list[str]
 def assignments(request: Request) -> list[str]:
     """What was set, its last value: outer settings before inner ones, and kinds before what is beside them."""
     seed = [] if request.seed is None else [f"training.seed={request.seed}"]
-    last = {one.partition("=")[0]: one for one in (*request.settings, *seed)}
+    horizon = [] if request.horizon is None else [f"task.horizon={request.horizon}"]
+    last = {one.partition("=")[0]: one for one in (*request.settings, *horizon, *seed)}
     return [last[path] for path in sorted(last, key=lambda path: (path.count("."), not path.endswith("kind")))]
 
 
@@ -173,12 +182,14 @@ def begin(request: Request) -> Recipe:
         return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
-    verb = request.task or recognise(read_table([Path(path) for path in request.train]))
+    paths = [Path(path) for path in request.train]
+    verb = request.task or recognise(read_table(paths))
     if verb not in VERBS:
         hint = "--task generate trains on it as pairs all the same"
         raise InputError(f"this looks like data to {verb}, a verb that comes later", where=request.train[0], hint=hint)
     files = {"train": tuple(request.train), "dev": tuple(request.dev), "test": tuple(request.test)}
-    return VERBS[verb](**files, source=request.source, target=request.target, tag=request.tag)
+    medium = {"medium": medium_in(read_table(paths))} if verb in READ_MEDIA else {}
+    return VERBS[verb](**medium, **files, source=request.source, target=request.target, tag=request.tag)
 
 
 def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:

@@ -17,7 +17,7 @@ from regard.inspection.alignment import AttentionMaps
 from regard.padded import Record
 from regard.run_folder import RunFolder
 from regard.settings import parse
-from regard.tasks.task import Prediction, Scoring
+from regard.tasks.task import Cutting, Prediction, Scoring
 from regard.training.objective import build_objective
 
 CHUNK = 1024
@@ -42,7 +42,8 @@ class Predictor:
 
         A row is a text, or a mapping with "source" and, for models trained with tags, "tag". ``prefixes`` begin each
         answer. ``options`` override the recipe's search: beam, n_best, length_penalty, min_length, max_length,
-        no_repeat_ngram. A blank row gets a blank answer.
+        no_repeat_ngram; or sample, temperature, top_k, top_p and seed, by which answers are drawn. A blank row gets a
+        blank answer.
 
         Raises:
             DataError: a row is not one, or its tag is missing or unknown; there are not as many prefixes as rows.
@@ -83,6 +84,8 @@ class Predictor:
         """
         if not rows:
             raise DataError("there are no rows to score", hint="give rows with a source and a target")
+        if isinstance(self.task, Cutting):
+            rows = self.task.cut(rows)
         rows = [self.task.row(row, ("source", "target")) for row in rows]
         return evaluate(self.task, self.model, rows, self.search(**options), scoring)
 
@@ -98,14 +101,12 @@ class Predictor:
     def search(self, **options: Any) -> Search:
         """The recipe's search with some options changed."""
         given = {name: value for name, value in options.items() if value is not None}
-        if "beam" in given:
-            given = {"n_best": 1} | given
-        return parse(Search, self.recipe.search.model_dump() | given, "search")
+        return parse(Search, self.recipe.search.options(**given), "search")
 
     def _answer(self, row: Row, source: Record | None, found: Prediction | None) -> Prediction:
         if source is None or found is None:
             return replace(self.task.blank, look=lambda: self.inspect(row))
-        return replace(found, look=partial(self.task.look, self.model, source, found.ids))
+        return replace(found.within(row), look=partial(self.task.look, self.model, source, found.ids))
 
 
 def load(folder: str | Path, device: str = "auto") -> Predictor:

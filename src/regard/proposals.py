@@ -8,10 +8,14 @@ import numpy as np
 
 from regard.data.batching import Batching, first_pool, padding
 from regard.data.corpus import Corpus
+from regard.data.scaling import season_of
+from regard.data.series_files import SeriesFiles
 from regard.data.splitting import tags_of
-from regard.data.tokenisers import HAN, Vocabulary
+from regard.data.tokenisers import HAN
 from regard.recipe import Recipe
 from regard.tasks.encoded import Examples
+from regard.tasks.forecast import ForecastSettings
+from regard.tasks.sources import ReadsSource
 
 Reasons = list[tuple[str, str]]
 """What was decided, and why, in the order of decisions."""
@@ -22,20 +26,49 @@ FEWEST_PASSES = 5
 """Over the data, below which a smaller model learns more in the same time."""
 
 SAMPLED = 1_000_000
+MOST_REACH = 512
 
 
 def propose_vocabulary(recipe: Recipe, corpus: Corpus) -> tuple[Recipe, str]:
+    roles = _text_roles(recipe, corpus)
+    if not roles:
+        return recipe, "none: what is read is no text, and what is answered has units or labels of its own"
     found = Counter[str]()
-    for side in ("source", "target"):
+    for side in roles:
         for text in corpus.train.texts(side, SAMPLED):
             found.update(text)
     characters, distinct = found.total() * max(len(corpus.train) // SAMPLED, 1), len(found)
-    size = min(max(4 * math.isqrt(characters), 500), 32_000)
+    if recipe.vocabulary.kind == "characters":
+        return recipe, f"{distinct:,} different characters, all others as bytes"
+    growth = 16 if recipe.vocabulary.kind == "merges" else 1 if recipe.task.kind == "continue" else 4
+    size = min(max(growth * math.isqrt(characters), 500), 32_000)
     size = min(max(round(size, -2), 300 + 2 * distinct + len(tags_of(corpus.train))), 32_000)
     han = any(re.match(f"[{HAN}]", character) for character in found)
     apart = ", Han characters apart (Li et al. 2019, arXiv 1905.05526)" if han else ""
     reason = f"at most {size:,} joint subword pieces with byte fallback{apart}, for {characters:,} characters of text"
-    return recipe.model_copy(update={"vocabulary": Vocabulary(size=size, split_han=han)}), reason
+    vocabulary = recipe.vocabulary.model_copy(update={"size": size, "split_han": han})
+    return recipe.model_copy(update={"vocabulary": vocabulary}), reason
+
+
+def _text_roles(recipe: Recipe, corpus: Corpus) -> list[str]:
+    """What a vocabulary is learnt from."""
+    reads_text = not isinstance(recipe.task, ReadsSource) or recipe.task.source.kind == "text"
+    written = ("target",) if recipe.task.kind == "generate" else ()
+    return [role for role in (("source", "passage", "target") if reads_text else written) if role in corpus.train.roles]
+
+
+def propose_windows(recipe: Recipe) -> tuple[Recipe, str]:
+    """How far a forecast looks back: four horizons, two seasons at least, and not beyond what the series has."""
+    assert isinstance(recipe.data, SeriesFiles) and isinstance(recipe.task, ForecastSettings)
+    series, horizon = recipe.data.read()[0], recipe.task.horizon
+    longest = max(series, key=len)
+    changing = [one.values / one.values.std(0).clip(min=1e-300) for one in series]
+    season = season_of(changing, longest.clock, len(longest) // 3)
+    wanted = max(4 * horizon, 2 * season)
+    reach = max(min(wanted, MOST_REACH, (len(longest) * 7 // 10 - horizon) // 2), 1)
+    again = f"changes come again every {season} steps" if season > 1 else "no season was found"
+    reason = f"look back {reach} steps and ahead {horizon} (--horizon): {again}"
+    return recipe.model_copy(update={"task": recipe.task.model_copy(update={"input": reach})}), reason
 
 
 def propose_model(recipe: Recipe, examples: Examples) -> tuple[Recipe, str]:

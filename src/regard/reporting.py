@@ -44,7 +44,8 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
         signatures=trained.signatures,
         groups=_by_tag(predictor, (corpus.test or corpus.dev)[:MOST_GROUPED]),
         samples=[
-            _sample(row, answer, journal, index) for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
+            _sample(row, predictor.task.shown(row), answer, journal, index)
+            for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
         ],
         attention=[answer.attention for answer in answers],
         next_commands=next_commands(folder, corpus.dev[0]),
@@ -61,7 +62,9 @@ def _bytes(text: str) -> bytes:
 def next_commands(folder: RunFolder, row: Row) -> list[str]:
     """What to try with a trained model."""
     tag = f" --tag {shlex.quote(row['tag'])}" if "tag" in row else ""
-    source, run = shlex.quote(row["source"]), shlex.quote(str(folder.path))
+    given = row["source"] or row["target"].partition("\n")[0] if isinstance(row["source"], str) else "SOURCE"
+    source = shlex.quote(f"{given}\t{row['passage']}" if "passage" in row else given)
+    run = shlex.quote(str(folder.path))
     program = _program()
     return [
         f"echo {source} | {program} predict {run}{tag}",
@@ -82,13 +85,13 @@ def _by_tag(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Group]:
     right: dict[str, list[bool]] = defaultdict(list)
     for row, answer in zip(tagged, predictor.predict(tagged), strict=True):
         right[row["tag"]].append(answer.text == row["target"])
-    examples = {row["tag"]: row["source"] for row in reversed(tagged)}
+    examples = {row["tag"]: predictor.task.shown(row)[0] for row in reversed(tagged)}
     return {tag: Group(100 * sum(marks) / len(marks), len(marks), examples[tag]) for tag, marks in right.items()}
 
 
-def _sample(row: Row, answer: Prediction, journal: list[dict[str, Any]], index: int) -> Sample:
+def _sample(row: Row, shown: tuple[str, str], answer: Prediction, journal: list[dict[str, Any]], index: int) -> Sample:
     history = [(line["step"], line["samples"][index]) for line in journal if index < len(line.get("samples", ()))]
-    sample = Sample(source=row["source"], reference=row["target"], prediction=answer.text, history=history)
+    sample = Sample(source=shown[0], reference=shown[1], prediction=answer.text, history=history)
     return sample | {"tag": row["tag"]} if "tag" in row else sample
 
 

@@ -10,7 +10,7 @@ from regard.data.corpus import Corpus
 from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
-from regard.evaluation import evaluate, mean_loss, predict_rows
+from regard.evaluation import Judging, evaluate, judged_rows, mean_loss, predict_rows
 from regard.metrics.names import deciding
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
@@ -102,20 +102,26 @@ def _loop(
         settings=recipe.training,
         batching=recipe.batching,
         folder=folder.path,
-        evaluate=lambda check: _on_dev(task, objective, answered_rows(recipe, corpus), check),
+        evaluate=lambda check: _on_dev(task, objective, answered_rows(recipe, corpus), recipe.search, check),
         save_best=lambda: folder.save_weights(objective.model),
         progress=progress,
     )
 
 
-def _on_dev(task: Task, objective: Objective, rows: Sequence[Row], check: Callable[[], None]) -> Evaluated:
-    """Loss and greedy answers on dev rows; a lower loss or a higher score decides, as the task says."""
-    examples = [task.example(row) for row in rows]
-    losses = mean_loss(task, objective.model, examples, check)
-    found = predict_rows(task, objective.model, [one.source for one in examples], Search(), check=check)
-    values = losses | task.score(found, rows).values
+def _on_dev(
+    task: Task, objective: Objective, rows: Sequence[Row], search: Search, check: Callable[[], None]
+) -> Evaluated:
+    """Scores on dev rows and a few answers; a lower loss or a higher score decides, as the task says."""
+    model, examples = objective.model, [task.example(row) for row in rows]
+    if isinstance(task, Judging):
+        values = task.score(judged_rows(task, model, examples, check), rows).values
+        shown = predict_rows(task, model, [one.source for one in spread(examples)], search, check=check)
+    else:
+        losses = mean_loss(task, model, examples, check)
+        found = predict_rows(task, model, [one.source for one in examples], Search(), check=check)
+        values, shown = losses | task.score(found, rows).values, spread(found)
     scores = {f"dev_{name}": value for name, value in values.items()}
-    return Evaluated(scores, deciding(task.metric, values), [one.text for one in spread(found)])
+    return Evaluated(scores, deciding(task.metric, values), [one.text for one in shown])
 
 
 def _final(

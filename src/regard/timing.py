@@ -9,7 +9,7 @@ import torch
 from regard.data.batching import epoch_batches, sorted_batches
 from regard.data.corpus import Corpus
 from regard.decoding.search import Search
-from regard.evaluation import TOKENS, predict_rows
+from regard.evaluation import TOKENS, Judging, judged_rows, predict_rows
 from regard.proposals import EVALUATIONS, Reasons
 from regard.recipe import Recipe
 from regard.runner import answered_rows
@@ -84,6 +84,9 @@ class Trial:
         """One batch of middling length, as long as its references: a model that has learnt nothing would not end."""
         self.objective.eval()
         chosen = [self.answered[row] for row in self.batches[len(self.batches) // 2]]
+        if isinstance(self.task, Judging):
+            judged_rows(self.task, self.objective.model, chosen)
+            return
         longest = max(len(one.target) for one in chosen)
         predict_rows(self.task, self.objective.model, [one.source for one in chosen], Search(max_length=longest))
 

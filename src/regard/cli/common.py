@@ -33,6 +33,11 @@ def searches(function: Command) -> Command:
         click.option("--max-length", type=int, help="Most tokens of an answer."),
         click.option("--min-length", type=int, help="Least tokens of an answer."),
         click.option("--length-penalty", type=float, help="0 prefers short answers, 1 is neutral."),
+        click.option("--seed", type=int, help="Of what is drawn: equal texts with equal seeds have equal answers."),
+        click.option("--top-p", type=float, help="Draw from the likeliest tokens that make up this probability."),
+        click.option("--top-k", type=int, help="Draw from so many likeliest tokens."),
+        click.option("--temperature", type=float, help="Draw; below 1 the likely gets likelier."),
+        click.option("--sample", is_flag=True, help="Draw answers at random instead of searching for the best."),
         click.option("--beam", type=int, help="Width of the beam; 1 is greedy."),
     ):
         function = option(function)

@@ -45,12 +45,13 @@ def command(
     """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
     import time
 
-    from regard.data.corpus import read_rows
+    from regard.data.corpus import ReadsFiles, read_rows
     from regard.predictor import load
     from regard.tasks.task import Scoring
 
     model = load(run, device)
-    rows = read_rows(data, source, target, tag)
+    own = model.recipe.data
+    rows = own.read_files(data) if isinstance(own, ReadsFiles) else read_rows(data, source, target, tag)
     started = time.perf_counter()
     found = model.evaluate(rows, scoring=Scoring(tokenize, lowercase), **options)
     took = time.perf_counter() - started
@@ -62,11 +63,11 @@ def command(
                 "baseline": found.baseline.values,
                 "signatures": found.scores.signatures,
                 "reference_tokens": found.scores.reference_tokens,
-                "rows": len(rows),
+                "rows": len(found.predictions),
                 "seconds": round(took, 2),
             }
         )
         return
     print("\n".join(score_lines(found.scores.values, found.baseline.values, ("model", model.task.baseline_name))))
-    print(f"{len(rows)} rows, {found.scores.reference_tokens:,} reference tokens, {took:.1f} s")
+    print(f"{len(found.predictions)} rows, {found.scores.reference_tokens:,} reference tokens, {took:.1f} s")
     print("\n".join(found.scores.signatures.values()))

@@ -29,12 +29,18 @@ def command(
     **options: Any,
 ) -> None:
     """Every layer's and head's cross- and self-attention as one self-contained HTML page."""
+    from regard.data.corpus import ReadsFiles
+    from regard.data.rows import Row
     from regard.errors import InputError
     from regard.files import write_whole
     from regard.predictor import load
+    from regard.tasks.task import Cutting
 
-    row = {"source": text, "tag": tag} if tag else {"source": text}
-    maps = load(run, device).inspect(row, target, **options)
+    model = load(run, device)
+    row: Row = {"source": text, "tag": tag} if tag else {"source": text}
+    if isinstance(model.recipe.data, ReadsFiles) and isinstance(model.task, Cutting):
+        row = model.recipe.data.read_files([text])[0]
+    maps = model.inspect(row, target, **options)
     page = out if as_json else out or "attention.html"
     if page:
         try:

@@ -1,11 +1,15 @@
 """``regard predict``."""
 
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from regard.cli.common import answers, emit, lines_of, searches
+
+if TYPE_CHECKING:
+    from regard.data.rows import Row
 
 
 @click.command()
@@ -13,6 +17,7 @@ from regard.cli.common import answers, emit, lines_of, searches
 @click.argument("input_", metavar="[INPUT|-]", default="-")
 @click.option("--tag", help="Language or locale of every line; or write TEXT<tab>TAG on each.")
 @click.option("--prefix", help="Begin every answer with this.")
+@click.option("--whole", is_flag=True, help="The input is one text; line breaks of its answer are kept.")
 @click.option("--n-best", type=int, help="Answers per line, best first.")
 @searches
 @answers
@@ -21,27 +26,41 @@ def command(
     input_: str,
     tag: str | None,
     prefix: str | None,
+    whole: bool,
     device: str,
     as_json: bool,
     quiet: bool,
     debug: bool,
     **options: Any,
 ) -> None:
-    """One line in, one line out, in order; a blank line stays blank."""
+    """One line in, one line out, in order; a blank line stays blank, unless the model goes on from nothing.
+
+    A forecast reads a table of series, and prints what comes after the end of each.
+    """
+    from regard.data.corpus import ReadsFiles
     from regard.predictor import load
+    from regard.tasks.task import Cutting, Tabular
 
     model = load(run, device)
     wanted = options["n_best"]
     if wanted and options["beam"] is None:
         options["beam"] = max(wanted, model.recipe.search.beam)
-    rows = (_row(line, tag, bool(model.task.tags)) for line in lines_of(input_))
+    own = model.recipe.data
+    of_file = own.read_files([input_]) if isinstance(own, ReadsFiles) and isinstance(model.task, Cutting) else None
+    texts = ["\n".join(lines_of(input_))] if whole else lines_of(input_)
+    rows: Iterable[Row] = of_file or (_row(text, tag, bool(model.task.tags)) for text in texts)
+    header: tuple[str, ...] = ()
     typed = input_ == "-" and sys.stdin.isatty()  # whoever types a line waits for its answer
     for answer in model.stream(rows, prefix=prefix, at_once=1 if typed else None, **options):
         if as_json:
             emit(answer.to_json())
+        elif isinstance(answer, Tabular):
+            lines = [*([answer.header] if answer.header != header else []), *answer.cells()]
+            header = answer.header
+            print("\n".join(map("\t".join, lines)))
         else:
-            texts = [answer.text, *(other.text for other in answer.alternatives)]
-            print("\t".join(map(_flat, texts[: wanted or 1])), flush=typed)
+            found = [answer.text, *(other.text for other in answer.alternatives)][: wanted or 1]
+            print("\n".join(found) if whole else "\t".join(map(_flat, found)), flush=typed)
 
 
 def _flat(text: str) -> str:

@@ -15,7 +15,12 @@ from regard.cli.common import answers
 @click.option("--source", help="Column to read.")
 @click.option("--target", help="Column to write.")
 @click.option("--tag", help="Column with a language or locale that goes with the source.")
-@click.option("--task", type=click.Choice(["generate", "classify"]), help="The verb, where a file could mean two.")
+@click.option("--horizon", type=int, help="How many steps to forecast; 24 by default.")
+@click.option(
+    "--task",
+    type=click.Choice(["generate", "classify", "transcribe", "extract", "continue", "tag", "forecast"]),
+    help="The verb, where a file could mean two.",
+)
 @click.option("--recipe", help="Named recipe or YAML file.")
 @click.option("--data", "data_folder", help="Data folder of a named recipe.")
 @click.option("--time-limit", help="90s, 30m or 2h.")

@@ -20,7 +20,7 @@ def run_training(*data: str, dry_run: bool, as_json: bool, quiet: bool, **reques
         def announce(plan: Plan) -> None:
             for label, reason in plan.reasons:
                 say(f"{label:>11}  {reason}", quiet)
-            progress.show(spread(answered_rows(plan.recipe, plan.corpus)))
+            progress.show([plan.task.shown(row) for row in spread(answered_rows(plan.recipe, plan.corpus))])
 
         if dry_run:
             plan = api.propose(*data, **request)[1]

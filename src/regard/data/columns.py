@@ -1,9 +1,10 @@
 """Which columns of a table are the source, the target and the tag."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from regard.data.recognition import is_label
+from regard.data.recognition import is_label, medium_of, path_column
 from regard.data.rows import Row
 from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Cells, Table
 from regard.errors import DataError, did_you_mean
@@ -19,11 +20,32 @@ class Columns(NamedTuple):
     tag: str | None = None
 
 
-def by_role(table: Table, columns: Columns, rows: Iterable[Cells]) -> Iterator[Row]:
-    """Rows by role, outer whitespace taken off."""
+def by_role(table: Table, columns: Columns, rows: Iterable[Cells], folder: Path) -> Iterator[Row]:
+    """Rows by role, outer whitespace taken off; a source that is a path to sound or a picture is below a folder.
+
+    Raises:
+        DataError: there is no file at such a path.
+    """
     roles = {role: table.columns.index(name) for role, name in columns._asdict().items() if name is not None}
-    for cells in rows:
-        yield {role: cells[place].strip() for role, place in roles.items()}
+    found = ({role: cells[place].strip() for role, place in roles.items()} for cells in rows)
+    return _located(found, folder, table.name) if medium_of(table, columns.source) else found
+
+
+def _located(rows: Iterable[Row], folder: Path, name: str) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        path = folder / row["source"]
+        if row["source"] and not _is_there(path):
+            hint = "paths in a table are relative to its folder"
+            raise DataError(f"no file '{row['source']}'", where=f"{name}, row {number}", hint=hint)
+        yield {**row, "source": str(path) if row["source"] else ""}
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, or an archive that it may be in."""
+    try:
+        return path.is_file() or any(one.suffix == ".zip" and one.is_file() for one in path.parents)
+    except OSError:  # longer than names can be
+        return False
 
 
 def choose_columns(table: Table, source: str | None, target: str | None, tag: str | None) -> Columns:
@@ -37,7 +59,7 @@ def choose_columns(table: Table, source: str | None, target: str | None, tag: st
     tag = _find(table, tag, "--tag") if tag else None
     if len(table.columns) > 2:
         tag = tag or _named(table, TAG_NAMES, source, target)
-    source = source or _named(table, SOURCE_NAMES, target, tag)
+    source = source or path_column(table) or _named(table, SOURCE_NAMES, target, tag)
     target = target or _named(table, TARGET_NAMES, source, tag)
     source, target = _by_place(table, source, target, [name for name in table.columns if name != tag])
     if len({source, target, tag}) < 3:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -93,7 +93,7 @@ class Files(Settings):
         if not paths:
             return TextRows.of([])
         table = _read(paths)
-        rows = _with_source(table, self._columns_of(table, columns), dropped)
+        rows = _with_source(table, self._columns_of(table, columns), dropped, Path(paths[0]).parent)
         fitting = [row for row in rows if max(map(len, row.values())) <= self.max_characters]
         if not fitting:
             found = f"every row is longer than {self.max_characters} characters"
@@ -112,6 +112,14 @@ class Files(Settings):
         return found if columns.tag else found._replace(tag=None)
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """Data of which other files than its own can be read in the same way."""
+
+    def read_files(self, paths: Sequence[str]) -> list[Row]:
+        """Every row in order, for scoring."""
+
+
 def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
     """Every row in order, for scoring; only rows without a source are left out.
 
@@ -119,15 +127,15 @@ def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag:
         DataError: a file cannot be read, or there is no row.
     """
     table = _read(paths)
-    return _with_source(table, choose_columns(table, source, target, tag), Counter())
+    return _with_source(table, choose_columns(table, source, target, tag), Counter(), Path(paths[0]).parent)
 
 
 def _read(paths: Sequence[str]) -> Table:
     return read_table([Path(path) for path in paths])
 
 
-def _with_source(table: Table, columns: Columns, dropped: Counter[str]) -> list[Row]:
-    rows = list(by_role(table, columns, table.stream(dropped)))
+def _with_source(table: Table, columns: Columns, dropped: Counter[str], folder: Path) -> list[Row]:
+    rows = list(by_role(table, columns, table.stream(dropped), folder))
     found = [row for row in rows if row["source"]]
     if not found:
         raise DataError("no row with a source", where=table.name, hint="is it the right column? name it with --source")
@@ -145,7 +153,8 @@ def _fill(arrays: Arrays, table: Table, columns: Columns, files: Files) -> None:
     done = arrays.noted.get("read", 0)
     dropped = Counter(arrays.noted.get("dropped", {}))
     bad_cells = Counter[str]()
-    rows = islice(by_role(table, columns, table.stream(bad_cells)), done, None)
+    folder = Path(files.train[0]).parent
+    rows = islice(by_role(table, columns, table.stream(bad_cells), folder), done, None)
     while chunk := list(islice(rows, CHUNK)):
         done += len(chunk)
         whole = list(_without_faults(chunk, files, dropped))

@@ -16,8 +16,8 @@ from regard.padded import Ids
 SHOWN = 8
 """Of many tags, so many are named in a message."""
 
-MOST_LEARNT = 1_000_000
-"""Rows whose text a vocabulary is learnt from."""
+MOST_LEARNT = 200_000
+"""Rows whose text a vocabulary is learnt from: of a million pairs it takes seven gigabytes to learn one."""
 
 VOCABULARY_FILE = "vocabulary.model"
 
@@ -124,7 +124,7 @@ class TextField:
         return [*controls, *self.tokeniser.sample(self.decode(plain), smoothing), END]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokeniser.decode(ids)
+        return self.normalise(self.tokeniser.decode(ids))
 
     def steps(self, ids: Ids) -> list[str]:
         return self.tokeniser.pieces(ids)

@@ -1,9 +1,19 @@
 """What a file is for: the verb that its columns fit."""
 
 from collections.abc import Callable
+from functools import partial
 
 from regard.data.objects import BLANK
-from regard.data.tables import LABEL_NAMES, SOURCE_NAMES, TARGET_NAMES, Table, is_number, is_time
+from regard.data.tables import (
+    LABEL_NAMES,
+    PASSAGE_NAMES,
+    QUESTION_NAMES,
+    SOURCE_NAMES,
+    TARGET_NAMES,
+    Table,
+    is_number,
+)
+from regard.data.times import TIME_NAMES, form_of
 from regard.errors import DataError
 
 FEW = 0.05
@@ -12,22 +22,25 @@ LONGEST_LABEL = 40
 LEAST_ROWS = 20
 TOKENS_PER_TAG = 4
 LONGEST_SENTENCE = 200
-MEDIA = (".wav", ".flac", ".mp3", ".png", ".jpg", ".jpeg")
+MEDIA = {"sound": (".wav", ".flac", ".ogg", ".mp3"), "picture": (".png", ".jpg", ".jpeg")}
+"""How paths to them end."""
 
 
 def recognise(table: Table) -> str:
-    """``generate``, ``classify``, ``tag``, ``continue`` or ``forecast``.
+    """``generate``, ``classify``, ``transcribe``, ``tag``, ``extract``, ``continue`` or ``forecast``.
 
     Raises:
         DataError: the table fits two verbs, or none.
     """
-    if any(_mostly(table, name, lambda cell: cell.lower().endswith(MEDIA)) for name in table.columns):
-        raise DataError("a column of paths to sound or pictures: reading those comes later", where=table.name)
+    if path := path_column(table):
+        return _of_medium(table, path)
     if _is_tagged(table):
         return "tag"
+    if _said_to_be(table, QUESTION_NAMES) and _said_to_be(table, PASSAGE_NAMES):
+        return "extract"
     if len(table.columns) == 1:
         return _one_column(table)
-    times = [name for name in table.columns if _mostly(table, name, is_time)]
+    times = [name for name in table.columns if _has_times(table, name)]
     numbers = [name for name in table.columns if _mostly(table, name, is_number)]
     if times and numbers and len(times) + len(numbers) >= len(table.columns) - 1:
         return "forecast"
@@ -36,6 +49,43 @@ def recognise(table: Table) -> str:
     if len(table.columns) == 2:
         return _two_columns(table)
     return "generate"
+
+
+def _has_times(table: Table, name: str) -> bool:
+    """Time stamps; years and seconds since 1970 only where the column is called so, for they are numbers too."""
+    if table.named and name.strip().lower() in TIME_NAMES:
+        return _mostly(table, name, lambda cell: form_of(cell) is not None)
+    return _mostly(table, name, lambda cell: form_of(cell) is not None and not cell.strip().isdigit())
+
+
+def medium_of(table: Table, name: str) -> str | None:
+    """``sound`` or ``picture`` where a column has paths to them."""
+    for medium, ends in MEDIA.items():
+        if _mostly(table, name, partial(_ends, ends)):
+            return medium
+    return None
+
+
+def _ends(ends: tuple[str, ...], cell: str) -> bool:
+    return cell.lower().endswith(ends)
+
+
+def path_column(table: Table) -> str | None:
+    """The first column of paths to sound or pictures."""
+    return next((name for name in table.columns if medium_of(table, name)), None)
+
+
+def medium_in(table: Table) -> str:
+    """What its sources are: ``text``, or paths to ``sound`` or to a ``picture``."""
+    path = path_column(table)
+    return (medium_of(table, path) if path else None) or "text"
+
+
+def _of_medium(table: Table, path: str) -> str:
+    others = [name for name in table.columns if name != path]
+    if _said_to_be(table, LABEL_NAMES) or (len(others) == 1 and is_label(table, others[0])):
+        return "classify"
+    return "transcribe" if medium_of(table, path) == "sound" else "generate"
 
 
 def _one_column(table: Table) -> str:

@@ -98,10 +98,13 @@ class TextRows(Rows):
 
 
 class MadeRows(Rows):
-    """Rows that are made when they are asked for, such as windows of a series; ``name`` tells what they depend on."""
+    """Rows that are made when they are asked for, such as windows of a series; ``name`` tells what they depend on.
 
-    def __init__(self, number: int, make: Callable[[int], Row], name: str):
-        self.number, self.make, self.name = number, make, name
+    Examples of them are made as often as they are needed, or once and ``kept`` in memory where making takes long.
+    """
+
+    def __init__(self, number: int, make: Callable[[int], Row], name: str, kept: bool = False):
+        self.number, self.make, self.name, self.kept = number, make, name, kept
 
     @property
     def roles(self) -> Collection[str]:

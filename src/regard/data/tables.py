@@ -29,7 +29,12 @@ SOURCE_NAMES = tuple(
 )
 LABEL_NAMES = tuple("label class category sentiment 标签 类别".split())
 TARGET_NAMES = tuple("target tgt trg output answer translation summary reference 目标 译文 答案".split()) + LABEL_NAMES
+QUESTION_NAMES = tuple("question query source 问题".split())
+PASSAGE_NAMES = tuple("passage context paragraph story 段落 篇章 文章".split())
+ANSWER_NAMES = tuple("answers answer target 答案".split())
+START_NAMES = tuple("starts start answer_start offset".split())
 TAG_NAMES = tuple("tag lang language locale target_language target_lang tgt_lang 语言".split())
+PATH_NAMES = tuple("path file image picture photo audio sound recording 图片 音频".split())
 OTHER_NAMES = tuple("id index score split domain license attribution comment date time".split())
 LANGUAGES = frozenset(
     """
@@ -207,7 +212,8 @@ def _is_header(first: Cells, others: list[Cells]) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return name in SOURCE_NAMES + TARGET_NAMES + TAG_NAMES + OTHER_NAMES or is_language(name)
+    known = SOURCE_NAMES + TARGET_NAMES + TAG_NAMES + PASSAGE_NAMES + PATH_NAMES + OTHER_NAMES
+    return name in known or is_language(name)
 
 
 def _names_figures(name: str, others: list[Cells], place: int) -> bool:

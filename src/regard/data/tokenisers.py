@@ -1,13 +1,17 @@
-"""Subword vocabularies: sentencepiece with byte fallback, so no character is unknown."""
+"""Vocabularies of subwords or characters: sentencepiece with byte fallback, so no character is unknown."""
 
 import io
 import re
+import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import sentencepiece
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from regard.data.rows import LONGEST_TEXT
 from regard.errors import DataError, RunError
 from regard.padded import Ids
 from regard.pieces import BLANK, STAND_IN
@@ -24,6 +28,9 @@ MOST_BYTES = 80 * MOST_PIECES
 HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Han characters, as a range of a regular expression."""
 
+LAYOUT = "\t\n"
+"""Characters that lay out a text; in a verbatim vocabulary each is a piece of its own."""
+
 BOUND = "\ufdd1"
 _BESIDE_HAN = re.compile(f"(?<=[{HAN}])(?=\\S)|(?<=\\S)(?=[{HAN}])")
 
@@ -31,14 +38,26 @@ THREADS = 2  # fixed, whatever the machine: sums over threads decide ties betwee
 
 
 class Vocabulary(Settings):
-    """What to learn."""
+    """What to learn. Characters stand alone and verbatim, and there are as many as the text has, up to ``size``.
 
+    Merges (byte-pair encoding, Sennrich et al. 2016, arXiv 1508.07909) leave more words whole than subwords do.
+    """
+
+    kind: Literal["subwords", "merges", "characters"] = "subwords"
     size: int = Field(default=8000, ge=300, le=MOST_PIECES, description="pieces, bytes and tags included")
+    verbatim: bool = Field(default=False, description="every blank and line break is kept, and none is added")
     split_digits: bool = Field(default=False, description="every digit of every script a piece of its own")
     split_han: bool = Field(default=False, description="every Han character a piece of its own")
+    split_hangul: bool = Field(default=False, description="every syllable of Korean as its letters")
     sampling: float | None = Field(
         default=None, gt=0, description="subword regularisation: the smaller, the more varied the pieces of a text"
     )
+
+    @model_validator(mode="after")
+    def _only_subwords_are_cut_otherwise(self) -> "Vocabulary":
+        if self.kind != "subwords" and self.sampling:
+            raise ValueError(f"{self.kind} have no other pieces to sample: leave out sampling, or set kind to subwords")
+        return self
 
 
 class Tokeniser:
@@ -118,38 +137,72 @@ def _unusable(path: Path, reason: str) -> RunError:
 
 
 def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:
-    """A unigram vocabulary of at most ``settings.size`` pieces (Kudo 2018, arXiv 1804.10959), the same every time.
+    """At most ``settings.size`` pieces, the same every time; subwords are those of Kudo 2018, arXiv 1804.10959.
 
-    Small data gets as many pieces as it supports. Text is kept as it is written: no width or case folding.
+    Small data gets as many pieces as it supports. Text is kept as it is written: no width or case folding. Of
+    characters, the most frequent are the pieces.
 
     Raises:
         DataError: there is no text to learn from.
     """
     serialised = io.BytesIO()
     characters = set().union(*texts)
+    bounded = settings.split_han and settings.kind != "characters"
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=map(_without_sign, _with_bounds(texts) if settings.split_han else texts),
-            pretokenization_delimiter=BOUND if settings.split_han else "",
-            model_writer=serialised,
-            model_type="unigram",
-            vocab_size=settings.size,
-            hard_vocab_limit=False,
-            byte_fallback=True,
-            character_coverage=1.0 if len(characters) < settings.size / 2 else 0.9995,
-            normalization_rule_name="identity",
-            user_defined_symbols=sorted(filter(str.isdecimal, characters)) if settings.split_digits else [],
-            max_sentencepiece_length=LONGEST_PIECE,
-            max_sentence_length=1 << 20,
-            control_symbols=[_control_token(tag) for tag in tags],
-            pad_id=PAD,
-            unk_id=UNKNOWN,
-            bos_id=START,
-            eos_id=END,
-            num_threads=THREADS,
-            minloglevel=2,
-        )
+        with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+            rules.writelines(_letters_of_hangul() if settings.split_hangul else [])
+            rules.flush()
+            letters: dict[str, Any] = {"normalization_rule_tsv": rules.name} if settings.split_hangul else {}
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=map(_without_sign, _with_bounds(cut(texts)) if bounded else cut(texts)),
+                pretokenization_delimiter=BOUND if bounded else "",
+                model_writer=serialised,
+                vocab_size=settings.size,
+                hard_vocab_limit=False,
+                byte_fallback=True,
+                normalization_rule_name="identity",
+                user_defined_symbols=_alone(characters, settings),
+                max_sentencepiece_length=LONGEST_PIECE,
+                max_sentence_length=1 << 20,
+                control_symbols=[_control_token(tag) for tag in tags],
+                pad_id=PAD,
+                unk_id=UNKNOWN,
+                bos_id=START,
+                eos_id=END,
+                num_threads=THREADS,
+                minloglevel=2,
+                **_form(settings, characters),
+                **letters,
+            )
     except (RuntimeError, OSError) as error:
         hint = "is there text on both sides, and is vocabulary.size well above the number of its characters?"
         raise DataError(f"no vocabulary could be learnt: {error}", hint=hint) from None
     return Tokeniser(serialised.getvalue())
+
+
+def _form(settings: Vocabulary, characters: set[str]) -> dict[str, Any]:
+    """What the kinds differ in, as sentencepiece takes it."""
+    as_written = {"remove_extra_whitespaces": False, "add_dummy_prefix": False}
+    if settings.kind == "characters":
+        return {"model_type": "char", "character_coverage": 1.0, **as_written}
+    coverage = 1.0 if len(characters) < settings.size / 2 else 0.9995
+    model = "bpe" if settings.kind == "merges" else "unigram"
+    return {"model_type": model, "character_coverage": coverage, **(as_written if settings.verbatim else {})}
+
+
+def _letters_of_hangul() -> Iterator[str]:
+    """Rules of sentencepiece's normaliser: the code points of each syllable, a tab, those of its letters."""
+    for syllable in map(chr, range(0xAC00, 0xD7A4)):
+        letters = " ".join(f"{ord(letter):X}" for letter in unicodedata.normalize("NFD", syllable))
+        yield f"{ord(syllable):X}\t{letters}\n"
+
+
+def _alone(characters: set[str], settings: Vocabulary) -> list[str]:
+    """What no piece may join with others."""
+    digits = sorted(filter(str.isdecimal, characters)) if settings.split_digits else []
+    return digits + sorted(characters & set(LAYOUT) if settings.verbatim else [])
+
+
+def cut(texts: Iterable[str]) -> Iterator[str]:
+    """In parts that are not too long for sentencepiece."""
+    return (text[start : start + LONGEST_TEXT] for text in texts for start in range(0, len(text), LONGEST_TEXT))

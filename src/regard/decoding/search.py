@@ -1,14 +1,17 @@
 """Search: what to look for, and the search that finds it."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from regard.decoding.beam import beam_search
-from regard.decoding.greedy import greedy_search
+from regard.decoding.greedy import greedy_search, most_likely
 from regard.decoding.interface import Decodable, Hypothesis, Tokens
 from regard.decoding.rules import Rule, forbid, forced_prefix, maximum_length, minimum_length, no_repeat_ngram
+from regard.decoding.sampling import Draws, Sampling
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.trees import Nest, repeat
@@ -28,6 +31,7 @@ class Search(Settings):
         default=None, ge=1, le=LONGEST, description="by default 20 + 3 x the source's length"
     )
     no_repeat_ngram: int = Field(default=0, ge=0)
+    sampling: Sampling | None = Field(default=None, description="draw the answer instead of looking for the likeliest")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Search":
@@ -35,7 +39,21 @@ class Search(Settings):
             raise ValueError(f"n_best {self.n_best} needs a beam at least as wide, not {self.beam}")
         if self.max_length is not None and self.max_length < self.min_length:
             raise ValueError(f"max_length {self.max_length} is below min_length {self.min_length}")
+        if self.sampling and self.beam > 1:
+            raise ValueError(f"an answer is drawn or searched for, not both: leave out sampling, or beam {self.beam}")
         return self
+
+    def options(self, **given: Any) -> dict[str, Any]:
+        """All of it as plain data, with some options changed; those of `Sampling` too, and ``sample``: whether to draw.
+
+        Whoever asks for a beam wants no draws, and the other way round.
+        """
+        drawn = {name: given.pop(name) for name in Sampling.model_fields if name in given}
+        if given.pop("sample", False) or drawn:
+            settled = {"beam": 1, "n_best": 1, "sampling": (self.sampling or Sampling()).model_dump() | drawn}
+        else:
+            settled = {"n_best": 1, "sampling": None} if "beam" in given else {}
+        return self.model_dump() | settled | given
 
     def limits(self, source_lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
         """The greatest length of each row's answer: a function of that row alone."""
@@ -53,15 +71,19 @@ def search(
     ends: Tokens,
     forbidden: tuple[int, ...] = (),
     prefix: Padded | None = None,
+    source: Padded | None = None,
 ) -> list[list[Hypothesis]]:
     """The ``n_best`` best answers for every row of a memory, best first.
 
-    ``forbidden`` tokens are never chosen; each row's answer begins with its row of ``prefix``.
+    ``forbidden`` tokens are never chosen; each row's answer begins with its row of ``prefix``. What is drawn at random
+    follows from the row's ``source``, where there is none from its length.
     """
     limits = settings.limits(source_lengths)
     rules = _rules(settings, repeat(limits, settings.beam), ends, forbidden, prefix and repeat(prefix, settings.beam))
     if settings.beam == 1:
-        return greedy_search(model, memory, limits, ends, rules, settings.length_penalty)
+        read = source or Padded(source_lengths[:, None], torch.ones_like(source_lengths))
+        choose = Draws(settings.sampling, read) if settings.sampling else most_likely
+        return greedy_search(model, memory, limits, ends, rules, settings.length_penalty, choose)
     found = beam_search(model, memory, limits, ends, rules, settings.length_penalty, settings.beam)
     return [row[: settings.n_best] for row in found]
 

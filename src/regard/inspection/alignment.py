@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.errors import InputError, did_you_mean
+from regard.inspection.backdrop import Backdrop
 from regard.inspection.page import attention_page
 from regard.pieces import BLANK, STAND_IN
 
 AVERAGE = "cross/average"
-AT_SOURCE = "/cross", "/copy", "/pool"
+AT_SOURCE = "/cross", "/copy", "/pool", "/alignment"
 START = "<s>"
 
 _SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<2[^<>]+>")
@@ -39,10 +40,10 @@ class Word(NamedTuple):
 def merge_words(pieces: Sequence[str]) -> list[Word]:
     """Pieces as words; every piece belongs to exactly one.
 
-    A word begins at "▁". Special tokens are words of their own, and bytes are first decoded into characters. Text in
-    scripts that write no spaces is one long run, so there every piece is a word; digits beside it stay together, and
-    combining and lengthening marks stay with what they modify. Punctuation after a digit stands alone, so that the
-    parts of "2024-01-05" can be looked at one by one.
+    A word begins at "▁" or at the end of a line. Special tokens are words of their own, and bytes are first decoded
+    into characters. Text in scripts that write no spaces is one long run, so there every piece is a word; digits
+    beside it stay together, and combining and lengthening marks stay with what they modify. Punctuation after a digit
+    stands alone, so that the parts of "2024-01-05" can be looked at one by one.
     """
     words: list[Word] = []
     for fragment in _fragments(pieces):
@@ -64,7 +65,7 @@ def is_special(word: Word, pieces: Sequence[str]) -> bool:
 
 
 def _begins_word(before: str, fragment: str) -> bool:
-    if fragment.startswith(BLANK):
+    if fragment.startswith((BLANK, "\n")):
         return True
     if before == BLANK or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
         return False
@@ -148,9 +149,16 @@ class AttentionMaps:
     source: tuple[str, ...]
     target: tuple[str, ...]
     maps: dict[str, Tensor]
+    backdrop: Backdrop | None = None
 
     @classmethod
-    def of(cls, source: Sequence[str], target: Sequence[str], maps: Mapping[str, Tensor]) -> "AttentionMaps":
+    def of(
+        cls,
+        source: Sequence[str],
+        target: Sequence[str],
+        maps: Mapping[str, Tensor],
+        backdrop: Backdrop | None = None,
+    ) -> "AttentionMaps":
         """Maps by name, such as ``decoder/0/cross``, ``head/copy``, ``decoder/0/self`` or ``encoder/0/self``.
 
         The mean over all layers and heads of what looks from the target at the source, (1, target, source), is added as
@@ -159,12 +167,13 @@ class AttentionMaps:
         Args:
             source: pieces as sentencepiece writes them, control tokens and end included.
             target: the same, ending in "</s>".
+            backdrop: what the source steps are places of.
 
         Raises:
             InputError: a map's shape is not (heads, queries, keys) of these pieces.
         """
         kept = {name: weights.detach().float().cpu() for name, weights in maps.items()}
-        made = cls(tuple(source), tuple(target), kept)
+        made = cls(tuple(source), tuple(target), kept, backdrop)
         for name, weights in kept.items():
             made._check(name, weights)
         cross = [weights for name, weights in kept.items() if name.endswith(AT_SOURCE)]
@@ -218,6 +227,7 @@ class AttentionMaps:
         return {
             "sides": {side: self._side(side) for side in ("source", "target", "written")},
             "maps": [self._drawn(name) for name in self.maps],
+            "backdrop": self.backdrop and self.backdrop.view(),
         }
 
     def to_html(self, title: str = "What the model looked at") -> str:
@@ -232,7 +242,7 @@ class AttentionMaps:
         """
         weights = self.word_map(AVERAGE)[0]
         sources, targets = ([word.text for word in self.words[side]] for side in ("source", "target"))
-        matplotlib = _matplotlib()
+        matplotlib = plotting()
         installed = set(matplotlib.font_manager.get_font_names())
         fonts = ["DejaVu Sans", *(name for name in _FONTS if name in installed)]
         inches = 2 + 0.4 * len(sources), 2 + 0.3 * len(targets)
@@ -283,7 +293,12 @@ def _sides(name: str) -> tuple[str, str]:
     return "target", "source" if name == AVERAGE or name.endswith(AT_SOURCE) else "written"
 
 
-def _matplotlib() -> Any:
+def plotting() -> Any:
+    """Matplotlib with its figures.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         importlib.import_module("matplotlib.figure")
         return importlib.import_module("matplotlib")

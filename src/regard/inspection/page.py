@@ -25,9 +25,10 @@ def attention_page(maps: Sequence[Viewable], title: str) -> str:
 
 
 def attention_viewer(maps: Sequence[Viewable]) -> str:
-    """The interactive part of a page, at most one in each; empty if there are no maps to look at."""
+    """The interactive part of a page, at most one in each; a sentence if the models of all maps have no attention."""
     views = [view for view in (one.view() for one in maps) if view["maps"]]
-    return fill(template("attention"), data=embed(views)) if views else ""
+    nothing = f"<p>{both('This model has no attention to look at.', '这个模型没有注意力可看。')}</p>" if maps else ""
+    return fill(template("attention"), data=embed(views)) if views else nothing
 
 
 def page(title: str, body: str) -> str:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
 
+from regard.metrics import speech
+
 
 class Scored(NamedTuple):
     """A score from 0 to 100, how it was computed, and how many reference tokens were counted, to check with a paper."""
@@ -37,6 +39,40 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> Scored
     _check_pairs(predictions, references)
     same = sum(one.strip() == other.strip() for one, other in zip(predictions, references, strict=True))
     return Scored(100 * same / len(references), "exact_match|case:mixed|strip:outer")
+
+
+def translation(
+    predictions: Sequence[str], references: Sequence[str], tokenize: str | None, lowercase: bool
+) -> dict[str, Scored]:
+    """BLEU, chrF and exact match; None: the tokenizer that fits the script."""
+    tokenize = tokenize or bleu_tokenizer(references)
+    return {
+        "bleu": bleu(predictions, references, tokenize=tokenize, lowercase=lowercase),
+        "chrf": chrf(predictions, references, lowercase=lowercase),
+        "exact_match": exact_match(predictions, references),
+    }
+
+
+def transcription(predictions: Sequence[str], references: Sequence[str], *scoring: object) -> dict[str, Scored]:
+    """Edits for each 100 characters and for each 100 words, and exact match; nothing in ``scoring`` changes them."""
+    return {
+        "character_error_rate": Scored(speech.character_error_rate(predictions, references), "cer|case:mixed"),
+        "word_error_rate": Scored(speech.word_error_rate(predictions, references), "wer|case:mixed|words:by blanks"),
+        "exact_match": exact_match(predictions, references),
+    }
+
+
+def pronunciation(predictions: Sequence[str], references: Sequence[str], *scoring: object) -> dict[str, Scored]:
+    """A row is a word, and its phones are separated by blanks (Ashby et al. 2021, 2021.sigmorphon-1.13).
+
+    The word error rate is the share of words with any phone wrong; the phone error rate counts edits for each 100.
+    """
+    matched = exact_match(predictions, references)
+    return {
+        "word_error_rate": Scored(100 - matched.score, "wer|word:a whole row"),
+        "phone_error_rate": Scored(speech.word_error_rate(predictions, references), "per|phones:by blanks"),
+        "exact_match": matched,
+    }
 
 
 def bleu_tokenizer(references: Sequence[str]) -> str:

@@ -98,19 +98,11 @@ class AlignedMemory(NamedTuple):
     lengths: Int[Tensor, "batch"]
 
 
-class AlignedDecoder(nn.Module):
-    """Step t has the features of source step t, and those of the last one beyond, whatever the tokens before.
+class Beside(nn.Module):
+    """Step t has the features at place t of the memory, and the last ones beyond, whatever the tokens before.
 
     State: the steps each row took.
     """
-
-    def __init__(self, widths: Widths, dropout: float):
-        super().__init__()
-        self.readout = Readout(widths.memory, widths.output, dropout)
-
-    def remember(self, encoded: Encoded) -> AlignedMemory:
-        states = encoded.states
-        return AlignedMemory(self.readout(states.values) * states.mask[..., None], states.lengths)
 
     def start(self, memory: AlignedMemory, rows: int, room: int) -> Int[Tensor, "rows"]:
         return memory.lengths.new_zeros(rows)
@@ -123,3 +115,15 @@ class AlignedDecoder(nn.Module):
         at = state[:, None] + torch.arange(embedded.values.shape[1], device=state.device)
         last = (memory.lengths - 1).clamp(min=0)[source, None]
         return Decoded(memory.features[source[:, None], torch.minimum(at, last)]), state + embedded.lengths
+
+
+class AlignedDecoder(Beside):
+    """Step t has the features of source step t."""
+
+    def __init__(self, widths: Widths, dropout: float):
+        super().__init__()
+        self.readout = Readout(widths.memory, widths.output, dropout)
+
+    def remember(self, encoded: Encoded) -> AlignedMemory:
+        states = encoded.states
+        return AlignedMemory(self.readout(states.values) * states.mask[..., None], states.lengths)

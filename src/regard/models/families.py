@@ -14,6 +14,9 @@ luong                 LSTMs; general attention after each step, fed to the next 
 seq2seq               LSTMs without attention (Sutskever et al. 2014, 1409.3215)
 convolutional         ConvS2S (Gehring et al. 2017, 1705.03122)
 tcn                   dilated convolutions (Bai et al. 2018, 1803.01271), with the attention of ConvS2S
+linear                forecasts by one linear layer for all variables (Zeng et al. 2023, 2205.13504)
+patch                 PatchTST: a Transformer over patches of each variable (Nie et al. 2023, 2211.14730)
+inverted              iTransformer: a Transformer over variables (Liu et al. 2024, 2310.06625)
 ====================  ================================================================================================
 
 First weights and scalings, and the papers' own where they differ:
@@ -55,9 +58,12 @@ Family = Literal[
     "seq2seq",
     "convolutional",
     "tcn",
+    "linear",
+    "patch",
+    "inverted",
 ]
 
-Parts = dict[str, dict[str, Any]]
+Parts = dict[str, Any]
 
 _TODAY: dict[str, Any] = {
     "kind": "transformer",
@@ -75,6 +81,11 @@ _TCN = {"kind": "convolutional", "block": "temporal", "positions": {"kind": "non
 
 def _both(side: dict[str, Any]) -> Parts:
     return {"encoder": side, "decoder": side}
+
+
+def _forecasting(kind: str, width: int, dropout: float) -> Parts:
+    """Read off a state of each variable; small, for series are soon learnt by heart."""
+    return {"width": width, "dropout": dropout, "encoder": {"kind": kind}, "decoder": {"kind": "flatten"}}
 
 
 def _wider(kind: str) -> dict[str, Any]:
@@ -99,5 +110,8 @@ FAMILIES: dict[str, Parts] = {
         "embedding": {"scaled": False},
     },
     "tcn": {"encoder": _TCN, "decoder": _TCN | {"cross_attention": _DOT}, "embedding": {"scaled": False}},
+    "linear": _forecasting("linear", 16, 0.3),
+    "patch": _forecasting("patch", 16, 0.3),
+    "inverted": _forecasting("inverted", 64, 0.1),
 }
-"""Settings of the parts of each family."""
+"""Settings of the parts of each family, and sizes where it has its own."""

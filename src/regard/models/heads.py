@@ -23,11 +23,16 @@ class Head(Protocol):
     def remember(self, encoded: Encoded) -> Nest:
         """What it needs of the source, computed once; leaves (batch, ...)."""
 
-    def log_probs(self, decoded: Decoded, memory: Nest) -> Float[Tensor, "rows time vocabulary"]:
-        """Log-probabilities of what comes next; search asks for one step only."""
-
     def loss(self, decoded: Decoded, targets: Padded, memory: Nest) -> Loss:
         """The loss over all real steps; logits of padding are never computed."""
+
+
+@runtime_checkable
+class TextHead(Head, Protocol):
+    """What a model ends in whose answers are tokens, labels or places: one of many at each step."""
+
+    def log_probs(self, decoded: Decoded, memory: Nest) -> Float[Tensor, "rows time vocabulary"]:
+        """Log-probabilities of what comes next; search asks for one step only."""
 
     def divergence(
         self, first: Decoded, second: Decoded, targets: Padded, memories: tuple[Nest, Nest]

@@ -1,7 +1,7 @@
 """The only model class: an encoder, a decoder and a head behind encode, start and advance."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from regard import trees
 from regard.errors import SettingsError
 from regard.layers.embeddings import TokenEmbedding
+from regard.layers.series import SeriesEmbedding, Window
 from regard.models.convolutional import ConvolutionalDecoderPart, ConvolutionalEncoderPart
 from regard.models.encoder_only import AlignedDecoderPart, PoolDecoderPart
 from regard.models.families import FAMILIES, Family
-from regard.models.heads import Head
+from regard.models.heads import Head, TextHead
 from regard.models.hierarchical import HierarchicalEncoderPart
 from regard.models.parts import Decoded, Decoder, Encoded, Encoder, Memory, Part, Size, State, Widths
 from regard.models.recurrent import RecurrentDecoderPart
 from regard.models.recurrent_encoder import RecurrentEncoderPart
+from regard.models.series import FlattenDecoderPart, InvertedEncoderPart, LinearEncoderPart, PatchEncoderPart
 from regard.models.transformer import TransformerDecoderPart, TransformerEncoderPart
 from regard.padded import Padded
 from regard.settings import Settings
@@ -37,11 +39,23 @@ class NoEncoder(Part):
 
 
 EncoderPart = Annotated[
-    TransformerEncoderPart | RecurrentEncoderPart | ConvolutionalEncoderPart | HierarchicalEncoderPart | NoEncoder,
+    TransformerEncoderPart
+    | RecurrentEncoderPart
+    | ConvolutionalEncoderPart
+    | HierarchicalEncoderPart
+    | PatchEncoderPart
+    | InvertedEncoderPart
+    | LinearEncoderPart
+    | NoEncoder,
     Field(discriminator="kind"),
 ]
 DecoderPart = Annotated[
-    TransformerDecoderPart | RecurrentDecoderPart | ConvolutionalDecoderPart | PoolDecoderPart | AlignedDecoderPart,
+    TransformerDecoderPart
+    | RecurrentDecoderPart
+    | ConvolutionalDecoderPart
+    | PoolDecoderPart
+    | AlignedDecoderPart
+    | FlattenDecoderPart,
     Field(discriminator="kind"),
 ]
 
@@ -87,7 +101,9 @@ class ModelSettings(Settings):
             return data
         kind = data.get("kind", "transformer")
         family = FAMILIES.get(kind, {}) if isinstance(kind, str) else {}
-        return data | {name: _completed(data.get(name, {}), part) for name, part in family.items()}
+        sizes = {name: size for name, size in family.items() if not isinstance(size, dict)}
+        parts = {name: _completed(data.get(name, {}), part) for name, part in family.items() if name not in sizes}
+        return sizes | data | parts
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "ModelSettings":
@@ -96,6 +112,10 @@ class ModelSettings(Settings):
                 part.check(self.width)
             except ValueError as error:
                 raise ValueError(f"{side}: {error}") from None
+        if self.decoder.by_variable and not self.encoder.by_variable:
+            raise ValueError(
+                "decoder: flatten needs an encoder of variables: set encoder.kind to patch, inverted or linear"
+            )
         return self
 
     @property
@@ -105,12 +125,14 @@ class ModelSettings(Settings):
         return Widths(embedded, self.width, output, 0 if self.encoder.kind == "none" else self.width)
 
     def sized_for(self, tokens: int) -> "ModelSettings":
-        """The same kinds at a size that fits so many target tokens of training text."""
+        """The same kinds at a size that fits so many target tokens of training text; forecasters are small already."""
+        if self.encoder.by_variable:
+            return self
         return self._sized(next(size for size in SIZES if tokens < size.tokens))
 
     def smaller(self) -> "ModelSettings | None":
         """The same kinds at the next smaller size; dropout stays, for less is learnt by heart by a smaller model."""
-        below = [size for size in SIZES if size.width < self.width]
+        below = [size for size in SIZES if size.width < self.width and not self.encoder.by_variable]
         return self._sized(below[-1]).model_copy(update={"dropout": self.dropout}) if below else None
 
     def _sized(self, size: Size) -> "ModelSettings":
@@ -153,7 +175,7 @@ class Model(nn.Module):
         embedded = self.source_embedding(source)
         if self.encoder is None:
             _, state = self.decoder.advance(embedded, None, self.decoder.start(None, len(embedded.lengths), 0))
-            return Memory(state, ())
+            return Memory(state, self.head.remember(Encoded(source, embedded, embedded)))
         encoded = Encoded(source, embedded, self.encoder(embedded))
         return Memory(self.decoder.remember(encoded), self.head.remember(encoded))
 
@@ -172,7 +194,7 @@ class Model(nn.Module):
         return self.decoder.advance(self.embedding(tokens), of_source, state)
 
     def log_probs(self, decoded: Decoded, memory: Memory | None) -> Float[Tensor, "rows time vocabulary"]:
-        return self.head.log_probs(decoded, memory.head if memory else ())
+        return cast(TextHead, self.head).log_probs(decoded, memory.head if memory else ())
 
 
 HeadBuilder = Callable[[TokenEmbedding, Widths], Head]
@@ -188,18 +210,28 @@ def build_model(
 ) -> Model:
     """A model with fresh weights, drawn from torch's global generator."""
     widths, tied, scaled = settings.widths, settings.embedding.tied, settings.embedding.scaled
+    read = source_builder(widths.embedded) if source_builder else None
+    if isinstance(read, SeriesEmbedding):
+        widths = _of_window(settings, read.window)
     tokens = TokenEmbedding(vocabulary, widths.embedded, scaled)
-    source = source_builder(widths.embedded) if source_builder else tokens
+    source = read or tokens
     target = tokens if source_builder or tied != "none" else TokenEmbedding(vocabulary, widths.embedded, scaled)
     output = target if tied == "all" else TokenEmbedding(vocabulary, widths.output)
     built_head = head(output, widths)
-    encoder = _built("encoder", settings.encoder, settings)
-    return Model(source, target, encoder, _built("decoder", settings.decoder, settings), built_head)
+    encoder = _built("encoder", settings.encoder, widths, settings.dropout)
+    return Model(source, target, encoder, _built("decoder", settings.decoder, widths, settings.dropout), built_head)
 
 
-def _built(side: str, part: Any, settings: ModelSettings) -> Any:
+def _of_window(settings: ModelSettings, window: Window) -> Widths:
+    """Steps of a series have as many features as it has variables; a decoder that flattens gives the answer itself."""
+    output = 0 if settings.decoder.by_variable else settings.widths.output
+    widths = settings.widths._replace(embedded=window.variables, output=output, window=window)
+    return widths._replace(memory=settings.encoder.memory(widths))
+
+
+def _built(side: str, part: Any, widths: Widths, dropout: float) -> Any:
     try:
-        return part.build(settings.widths, settings.dropout)
+        return part.build(widths, dropout)
     except SettingsError as error:
         raise SettingsError(error.message, where=error.where or f"model.{side}", hint=error.hint) from None
 

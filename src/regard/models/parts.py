@@ -1,11 +1,12 @@
 """What a model is made of: the values that flow between encoder, decoder and head, and what each must do."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from regard.layers.series import Window
 from regard.padded import Padded
 from regard.settings import Settings
 from regard.trees import Nest
@@ -51,13 +52,15 @@ class Size(NamedTuple):
 class Widths(NamedTuple):
     """How many features a step has: embedded, inside of the model, as the head takes it, and encoded in the memory.
 
-    Without an encoder there is no memory, and its width is 0.
+    Without an encoder there is no memory, and its width is 0; where the decoder gives the answer itself, output is 0.
+    ``window`` is what all sources and answers have alike where they are windows of a series.
     """
 
     embedded: int
     model: int
     output: int
     memory: int
+    window: Window | None = None
 
 
 class Encoded(NamedTuple):
@@ -76,8 +79,15 @@ class Encoded(NamedTuple):
 class Part(Settings):
     """Settings of one side of a model: each kind has ``build(widths, dropout)`` and ``describe()`` of its own."""
 
+    by_variable: ClassVar[bool] = False
+    """Whether the states it gives or reads are of the variables of a series and not of steps."""
+
     def check(self, width: int) -> None:
         """Raises ValueError where its sizes do not fit the model's width."""
+
+    def memory(self, widths: Widths) -> int:
+        """How many features a state of this encoder has."""
+        return widths.memory
 
     def sized(self, size: Size) -> "Part":
         """The same kind for so much text; as it is unless it has sizes beside the model's width."""

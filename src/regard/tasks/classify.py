@@ -6,23 +6,27 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from regard.attention import record
+from regard.data.fields import TextField
 from regard.data.labels import LABELS_FILE, Labels
 from regard.data.labels import MOST_BYTES as MOST_LABEL_BYTES
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import START, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
-from regard.inspection.alignment import AttentionMaps, on_axes
+from regard.inspection.alignment import AttentionMaps, is_special, merge_words, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import labels as metrics
 from regard.models.heads import Head, TokenHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
+from regard.pieces import BLANK
 from regard.settings import Settings
+from regard.tasks.baselines import MOST_BYTES as MOST_ANSWER_BYTES
+from regard.tasks.baselines import MOST_FREQUENT_FILE, Baseline, MostFrequent
 from regard.tasks.naive_bayes import BASELINE_FILE, NaiveBayes
 from regard.tasks.naive_bayes import MOST_BYTES as MOST_BASELINE_BYTES
 from regard.tasks.sources import SourceField, SourcePart, TextSource
@@ -43,20 +47,31 @@ class ClassifySettings(Settings):
     kind: Literal["classify"] = "classify"
     source: SourcePart = TextSource()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    word_dropout: float = Field(default=0.0, ge=0, lt=1, description="the share of words that training leaves out")
     metric: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
+
+    @model_validator(mode="after")
+    def _only_text_has_words(self) -> "ClassifySettings":
+        if self.word_dropout and self.source.kind != "text":
+            raise ValueError(f"a {self.source.kind} has no words to leave out: set word_dropout to 0")
+        return self
 
     def learn(self, train: Rows, vocabulary: Vocabulary) -> "Classify":
         """A task with the labels, and what is learnt of the sources, of the training rows."""
-        sources, targets = (train.texts(role, len(train)) for role in ("source", "target"))
+        source = self.source.learn(train, vocabulary, ["source"])
         labels = Labels.learn(train.texts("target", len(train)))
-        baseline = NaiveBayes.learn(labels, zip(sources, targets, strict=True))
-        return Classify(self, self.source.learn(train, vocabulary, ["source"]), labels, baseline)
+        if not isinstance(source, TextField):
+            return Classify(self, source, labels, MostFrequent(labels.most_frequent))
+        pairs = zip(train.texts("source", len(train)), train.texts("target", len(train)), strict=True)
+        return Classify(self, source, labels, NaiveBayes.learn(labels, pairs))
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Classify":
         """The same task from its files."""
+        source = self.source.restore(file)
         labels = Labels.load(file(LABELS_FILE, MOST_LABEL_BYTES))
-        baseline = NaiveBayes.load(file(BASELINE_FILE, MOST_BASELINE_BYTES), labels)
-        return Classify(self, self.source.restore(file), labels, baseline)
+        if not isinstance(source, TextField):
+            return Classify(self, source, labels, MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_ANSWER_BYTES)))
+        return Classify(self, source, labels, NaiveBayes.load(file(BASELINE_FILE, MOST_BASELINE_BYTES), labels))
 
 
 class Labelled(Prediction):
@@ -74,20 +89,34 @@ class Labelled(Prediction):
 class Classify:
     """An answer of one step; the decoder may read it off the encoder (``pool``) or look for it with its attention."""
 
-    baseline_name, blank = "naive Bayes", Labelled("", 0.0)
+    blank = Labelled("", 0.0)
 
-    def __init__(self, settings: ClassifySettings, field: SourceField, labels: Labels, baseline: NaiveBayes):
-        self.settings, self.field, self.labels, self.bayes = settings, field, labels, baseline
+    def __init__(self, settings: ClassifySettings, field: SourceField, labels: Labels, baseline: Baseline):
+        self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline
         self.source_builder = settings.source.builder(field)
         self.vocabulary, self.tags = field.vocabulary, field.tags
         self.files = {**field.files, **labels.files, **baseline.files}
         self.fingerprint = f"{field.fingerprint} {labels.names}"
         self.metric: str = settings.metric
-        self.redraw = None
+        self.baseline_name = baseline.name
+        self.redraw = self._with_fewer_words if settings.word_dropout else settings.source.redraw()
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """A score for each label."""
+        if isinstance(self.without_model, NaiveBayes):
+            self._inform(output, self.without_model)
         return TokenHead(TokenEmbedding(len(self.labels), widths.output), self.settings.label_smoothing, bias=True)
+
+    @torch.no_grad()
+    def _inform(self, embedding: TokenEmbedding, bayes: NaiveBayes) -> None:
+        """Vectors of words begin with what naive Bayes makes of them (Li et al. 2016, C16-1150).
+
+        In features of their own, of the deviation that fresh weights have; a word seen once teaches little else.
+        """
+        pieces, width = self.field.steps(range(self.vocabulary)), embedding.weight.shape[1]
+        words = (piece.removeprefix(BLANK) if piece[0] == BLANK or len(piece) == 1 else "" for piece in pieces)
+        evidence = torch.tensor([bayes.evidence(word)[:width] for word in words]) / width**0.5
+        embedding.weight[:, : evidence.shape[1]] = evidence
 
     def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
         return self.field.row(given, roles)
@@ -103,6 +132,15 @@ class Classify:
 
     def example(self, row: Row) -> Example:
         return Example(self.source(row), self.written(row["target"]))
+
+    def _with_fewer_words(self, example: Example) -> Example:
+        """Word dropout (Iyyer et al. 2015, P15-1162), which draws a classifier nearer to naive Bayes the more it leaves
+        out (Wager et al. 2014, arXiv 1407.3289): the better of the two on few rows."""
+        pieces = self.field.steps(example.source)
+        words = merge_words(pieces)
+        kept = (torch.rand(len(words)) >= self.settings.word_dropout).tolist()
+        left = [word for word, keep in zip(words, kept, strict=True) if keep or is_special(word, pieces)]
+        return Example(np.asarray(example.source)[[place for word in left for place in word.pieces]], example.target)
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         memory, decoded = self._decided(model, batch.source)
@@ -138,11 +176,12 @@ class Classify:
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         with record(model) as maps:
             self._decided(model, pad([source]).to(next(model.parameters()).device))
-        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(source), len(answer))
-        return AttentionMaps.of(self.field.steps(source), [self.labels.names[number] for number in answer], seen)
+        steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
+        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(steps), len(names))
+        return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.bayes.label(row["source"]), 0.0) for row in rows]
+        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         found, wanted = [one.text for one in predictions], [row["target"] for row in rows]

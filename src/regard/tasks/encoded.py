@@ -32,6 +32,13 @@ class Examples(Protocol):
         """Some of them side by side; what is drawn at random follows torch's generator."""
 
 
+@runtime_checkable
+class Packing(Protocol):
+    """A task that learns from examples other than one a row."""
+
+    def pack(self, rows: "Encoded") -> Examples: ...
+
+
 class Made:
     """Examples of rows that are made when they are asked for, each once in advance to know its lengths."""
 
@@ -87,7 +94,7 @@ def encode(task: Task, rows: Rows) -> Examples:
     Raises:
         DataError: a row cannot be encoded, or there is no room for them.
     """
-    if isinstance(rows, MadeRows):
+    if isinstance(rows, MadeRows) and not rows.kept:
         return Made(task, rows)
     folder = rows.folder
     if folder:
@@ -96,12 +103,14 @@ def encode(task: Task, rows: Rows) -> Examples:
     with kept(folder) as arrays:
         if not arrays.done:
             _fill(arrays, task, rows)
-    return Encoded(arrays.ragged("source"), arrays.ragged("target"), task.redraw)
+    encoded = Encoded(arrays.ragged("source"), arrays.ragged("target"), task.redraw)
+    return task.pack(encoded) if isinstance(task, Packing) else encoded
 
 
 def _fill(arrays: Arrays, task: Task, rows: Rows) -> None:
     """What was added before an interruption is not added again."""
-    kind = np.uint16 if task.vocabulary <= 1 << 16 else np.int32
+    few = task.vocabulary <= 1 << 16 and not task.source_builder  # whose ids may be any
+    kind = np.uint16 if few else np.int32
     waiting = map(rows.__getitem__, range(len(arrays["source.ends"]), len(rows)))
     while chunk := [task.example(row) for row in islice(waiting, CHUNK)]:
         sides = {name: [_compact(getattr(one, name), kind) for one in chunk] for name in Example._fields}

@@ -1,15 +1,15 @@
-"""Generate: a source in, a text out. Translation, transliteration, rewriting: data, not code."""
+"""Generate: a source in, a text out. Translation, transliteration, captions: data, not code."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from regard.attention import record
-from regard.data.fields import VOCABULARY_FILE, TextField
+from regard.data.fields import MOST_LEARNT, VOCABULARY_FILE, TextField
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import END, MOST_BYTES, PAD, START, UNKNOWN, Vocabulary
 from regard.decoding.interface import Hypothesis, Tokens
@@ -18,16 +18,26 @@ from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
 from regard.models.copy_head import CopyHeadPart
-from regard.models.heads import Head, TokenHeadPart
+from regard.models.heads import Head, TextHead, TokenHeadPart
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
-from regard.padded import Ids, Padded, pad
+from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
+from regard.tasks.baselines import COPY_SOURCE, MOST_FREQUENT_FILE, Baseline, MostFrequent
+from regard.tasks.baselines import MOST_BYTES as MOST_BASELINE_BYTES
+from regard.tasks.sources import SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
 
 ENDS = Tokens(START, END)
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
 
+
+SCORED_AS = {
+    "character_error_rate": metrics.transcription,
+    "word_error_rate": metrics.pronunciation,
+    "phone_error_rate": metrics.pronunciation,
+}
+"""What is scored beside a metric, where it is no translation."""
 
 TextHeadPart = Annotated[TokenHeadPart | CopyHeadPart, Field(discriminator="kind")]
 """Heads that write tokens."""
@@ -37,43 +47,73 @@ class GenerateSettings(Settings):
     """What Generate can be told."""
 
     kind: Literal["generate"] = "generate"
+    source: SourcePart = TextSource()
     head: TextHeadPart = TokenHeadPart()
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     consistency: float = Field(default=0, ge=0, description="R-Drop's alpha; 0: off")
-    metric: Literal["bleu", "chrf", "exact_match", "loss"] = "bleu"
+    metric: Literal[
+        "bleu", "chrf", "exact_match", "character_error_rate", "word_error_rate", "phone_error_rate", "loss"
+    ] = "bleu"
+
+    @model_validator(mode="after")
+    def _only_text_is_copied(self) -> "GenerateSettings":
+        if self.head.kind == "copy" and self.source.kind != "text":
+            raise ValueError(f"a {self.source.kind} has no tokens to copy: set head.kind to tokens")
+        return self
 
     def learn(self, train: Rows, vocabulary: Vocabulary) -> "Generate":
-        """A task with one vocabulary for both sides and all tags, from the training rows alone."""
-        return Generate(self, TextField.learn(train, vocabulary), vocabulary.sampling)
+        """A task with one vocabulary for both sides and all tags, or for the targets where sources are no text."""
+        source = self.source.learn(train, vocabulary, ["source", "target"])
+        if isinstance(source, TextField):
+            return Generate(self, source, vocabulary.sampling)
+        target = TextField.learn(train, vocabulary, ["target"])
+        baseline = MostFrequent.learn(train.texts("target", MOST_LEARNT))
+        return Generate(self, target, vocabulary.sampling, source, baseline)
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Generate":
         """The same task from its files."""
-        return Generate(self, TextField.load(file(VOCABULARY_FILE, MOST_BYTES)), vocabulary.sampling)
+        source = self.source.restore(file)
+        if isinstance(source, TextField):
+            return Generate(self, source, vocabulary.sampling)
+        target = TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
+        baseline = MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_BASELINE_BYTES))
+        return Generate(self, target, vocabulary.sampling, source, baseline)
 
 
 class Generate:
-    """One joint vocabulary for both sides; the answer is searched for token by token."""
+    """The answer is searched for token by token; a source that is text shares the vocabulary of the targets."""
 
-    baseline_name, blank, source_builder = "copy source", Prediction("", 0.0), None
+    blank = Prediction("", 0.0)
 
-    def __init__(self, settings: GenerateSettings, field: TextField, sampling: float | None = None):
-        self.settings, self.field = settings, field
-        self.redraw = partial(self._redrawn, smoothing=sampling) if sampling else None
-        self.vocabulary, self.tags, self.files = field.vocabulary, field.tags, field.files
+    def __init__(
+        self,
+        settings: GenerateSettings,
+        field: TextField,
+        sampling: float | None = None,
+        source: SourceField | None = None,
+        baseline: Baseline = COPY_SOURCE,
+    ):
+        self.settings, self.field, self.without_model = settings, field, baseline
+        self.read: SourceField = source or field
+        self.source_builder = settings.source.builder(self.read)
+        self.redraw = partial(self._redrawn, smoothing=sampling) if sampling else settings.source.redraw()
+        self.vocabulary, self.tags = field.vocabulary, self.read.tags
+        self.files = {**self.read.files, **field.files, **baseline.files}
         self.metric: str = settings.metric
-        self.fingerprint = field.fingerprint
+        self.baseline_name = baseline.name
+        self.fingerprint = field.fingerprint if self.read is field else f"{self.read.fingerprint} {field.fingerprint}"
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         return self.settings.head.build(output, widths, self.settings.label_smoothing)
 
     def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        return self.field.row(given, roles)
+        return self.read.row(given, roles)
 
     def is_blank(self, row: Row) -> bool:
-        return self.field.is_blank(row)
+        return self.read.is_blank(row)
 
-    def source(self, row: Row) -> list[int]:
-        return self.field.source(row)
+    def source(self, row: Row) -> Record:
+        return self.read.source(row)
 
     def written(self, answer: str) -> list[int]:
         return self.field.encode(answer)
@@ -82,7 +122,11 @@ class Generate:
         return Example(self.source(row), self.field.target(row))
 
     def _redrawn(self, example: Example, smoothing: float) -> Example:
-        return Example(*(self.field.resample(side, smoothing) for side in example))
+        if self.read is self.field:
+            return Example(*(self.field.resample(side, smoothing) for side in example))
+        of_source = self.settings.source.redraw()
+        source = (of_source(example) if of_source else example).source
+        return Example(source, self.field.resample(example.target, smoothing))
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""
@@ -107,47 +151,43 @@ class Generate:
             model.head.loss(decoded, batch.target, kept)
             for decoded, kept in zip((first, second), memories, strict=True)
         )
-        apart = model.head.divergence(first, second, batch.target, memories)
+        apart = cast(TextHead, model.head).divergence(first, second, batch.target, memories)
         total = (one.total + other.total + self.settings.consistency * apart / 2) / 2
         means = {name: (part + other.parts[name]) / 2 for name, part in one.parts.items()}
         return Loss(total, one.count, means | {"divergence": apart.detach()})
 
     def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
         memory = model.encode(source)
-        found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix)
+        found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix, source)
         return [self._prediction(row) for row in found]
 
     @torch.inference_mode()
-    def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
+    def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """One pass over source and answer."""
         device, whole = next(model.parameters()).device, [*answer, END]
         batch = Batch(pad([source]), pad([whole])).to(device)
         with record(model) as maps:
             memory, decoded = self._forced(model, batch)
             model.log_probs(decoded, memory)  # a head that copies looks too
-        pieces, seen = self.field.steps, {name: weights[0].cpu() for name, weights in maps.items()}
-        return AttentionMaps.of(pieces(source), pieces(whole), on_axes(seen, len(source), len(whole)))
+        steps, pieces = self.read.steps(source), self.field.steps(whole)
+        seen = {name: weights[0].cpu() for name, weights in maps.items()}
+        backdrop = self.settings.source.backdrop(source)
+        return AttentionMaps.of(steps, pieces, on_axes(seen, len(steps), len(pieces)), backdrop)
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        """The source, copied."""
-        return [Prediction(row["source"], 0.0) for row in rows]
+        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         texts, references = [one.text for one in predictions], [row["target"] for row in rows]
-        tokenize = scoring.tokenize or metrics.bleu_tokenizer(references)
-        scored = {
-            "bleu": metrics.bleu(texts, references, tokenize=tokenize, lowercase=scoring.lowercase),
-            "chrf": metrics.chrf(texts, references, lowercase=scoring.lowercase),
-            "exact_match": metrics.exact_match(texts, references),
-        }
+        scored = SCORED_AS.get(self.metric, metrics.translation)(texts, references, *scoring)
         return Scores(
             {name: one.score for name, one in scored.items()},
             {name: one.signature for name, one in scored.items()},
-            scored["bleu"].reference_tokens or 0,
+            sum(one.reference_tokens or 0 for one in scored.values()),
         )
 
     def shown(self, row: Row) -> tuple[str, str]:
-        return self.field.shown(row), row["target"]
+        return self.read.shown(row), row["target"]
 
     def _prediction(self, found: list[Hypothesis]) -> Prediction:
         best, *others = (self._answer(one) for one in found)

@@ -1,15 +1,25 @@
 """What a task reads: a field, and the embedding that goes with it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+from pydantic import Field, model_validator
+
+from regard.data.audio import Frames, SoundField, SpecAugment
 from regard.data.fields import VOCABULARY_FILE, TextField
+from regard.data.image import PictureField, PictureForm
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import MOST_BYTES, Vocabulary
+from regard.inspection.backdrop import Backdrop
+from regard.layers.embeddings import FrameEmbedding, PatchEmbedding
 from regard.models.model import SourceBuilder
 from regard.padded import Record
 from regard.settings import Settings
-from regard.tasks.task import LearntFile
+from regard.tasks.task import Example, LearntFile
+
+Redraw = Callable[[Example], Example]
 
 
 @runtime_checkable
@@ -67,5 +77,82 @@ class TextSource(Settings):
         """The embedding of sources that are no tokens."""
         return None
 
+    def backdrop(self, source: Record) -> Backdrop | None:
+        """What the steps of a source are places of, to be looked at."""
+        return None
 
-SourcePart = TextSource
+    def redraw(self) -> Redraw | None:
+        """How training changes sources each time; None: it does not."""
+        return None
+
+
+class SoundSource(Settings):
+    """Sound in log-mel frames, some of them hidden in training."""
+
+    kind: Literal["sound"] = "sound"
+    frames: Frames = Frames()
+    augment: SpecAugment | None = SpecAugment()
+
+    def learn(self, train: Rows, vocabulary: Vocabulary, roles: Sequence[str]) -> SoundField:
+        return self.field()
+
+    def restore(self, file: LearntFile) -> SoundField:
+        return self.field()
+
+    def field(self) -> SoundField:
+        """Nothing of it is learnt."""
+        return SoundField(self.frames)
+
+    def builder(self, field: SourceField) -> SourceBuilder | None:
+        """The embedding of steps of frames."""
+        return partial(FrameEmbedding, self.frames.mels, self.frames.stack)
+
+    def backdrop(self, source: Record) -> Backdrop:
+        return Backdrop.spectrogram(np.asarray(source).reshape(-1, self.frames.mels), len(source))
+
+    def redraw(self) -> Redraw | None:
+        return partial(_masked, self.field(), self.augment) if self.augment else None
+
+
+def _masked(field: SoundField, augment: SpecAugment, example: Example) -> Example:
+    return Example(field.masked(example.source, augment), example.target)
+
+
+class PictureSource(PictureForm):
+    """Pictures in patches; ``stem`` as in `PatchEmbedding`."""
+
+    kind: Literal["picture"] = "picture"
+    stem: int = Field(default=32, ge=0, le=1024, description="channels of the first of some convolutions; 0: none")
+
+    @model_validator(mode="after")
+    def _patches_survive_the_stem(self) -> "PictureSource":
+        if self.stem and (self.patch_width.bit_count() > 1 or self.high % self.patch_width):
+            found = f"patches {self.high} pixels high and {self.patch_width} wide"
+            raise ValueError(f"{found}: the width must be a power of two that divides the height, or set stem to 0")
+        return self
+
+    def learn(self, train: Rows, vocabulary: Vocabulary, roles: Sequence[str]) -> PictureField:
+        return PictureField(self)
+
+    def restore(self, file: LearntFile) -> PictureField:
+        return PictureField(self)
+
+    def builder(self, field: SourceField) -> SourceBuilder:
+        return partial(PatchEmbedding, (self.high, self.patch_width, self.channels), self.rows, stem=self.stem)
+
+    def backdrop(self, source: Record) -> Backdrop:
+        return Backdrop.picture(self.picture(np.asarray(source)), self.boxes(len(source)))
+
+    def redraw(self) -> Redraw | None:
+        return None
+
+
+SourcePart = Annotated[TextSource | PictureSource | SoundSource, Field(discriminator="kind")]
+
+
+@runtime_checkable
+class ReadsSource(Protocol):
+    """Settings of a task that can be told what it reads."""
+
+    @property
+    def source(self) -> TextSource | PictureSource | SoundSource: ...

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,6 +61,10 @@ class Prediction:
         """What every head of every layer looked at while this answer was written; computed when first asked for."""
         return self.look()
 
+    def within(self, row: Row) -> "Prediction":
+        """The answer in the terms of its row, such as places in it; most are so already."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         others = [{"text": one.text, "score": one.score} for one in self.alternatives]
         return {"text": self.text, "score": self.score, "tokens": list(self.tokens), "alternatives": others}
@@ -79,6 +83,33 @@ class Scoring(NamedTuple):
 
     tokenize: str | None = None
     lowercase: bool = False
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """An answer that is a table."""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """What its columns are called."""
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """Its rows."""
+
+
+@runtime_checkable
+class Cutting(Protocol):
+    """A task that reads whole files as rows, and is scored on pieces of them."""
+
+    def cut(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The pieces, with their targets."""
+
+
+@runtime_checkable
+class NeedsDecoder(Protocol):
+    """Settings of a task whose answer only decoders of some kinds give."""
+
+    decoders: ClassVar[tuple[str, ...]]
 
 
 @runtime_checkable

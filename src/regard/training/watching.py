@@ -8,11 +8,13 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from regard.data.rows import Row
 from regard.training.checkpoints import Standing
 from regard.training.loop import Evaluated
 
 EVERY_SECONDS = 10.0
+
+Shown = tuple[str, str]
+"""A row's source and target for people to read."""
 
 
 class Quiet:
@@ -24,7 +26,7 @@ class Quiet:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Shown]) -> None:
         pass
 
     def stepped(self, standing: Standing, steps: int, loss: float, tokens_per_second: float) -> None:
@@ -51,7 +53,7 @@ class Watcher:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.samples: Sequence[Row] = ()
+        self.samples: Sequence[Shown] = ()
         self._task = self.bar.add_task("starting", total=None)
         self._loss: float | None = None
         self._speed = 0.0
@@ -66,7 +68,7 @@ class Watcher:
     ) -> None:
         self.bar.stop()
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Shown]) -> None:
         """The dev rows whose answers every evaluation brings."""
         self.samples = rows
 
@@ -82,9 +84,9 @@ class Watcher:
     def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None:
         scores = "  ".join(f"{name.removeprefix('dev_')} {value:.2f}" for name, value in evaluated.scores.items())
         self.message(f"step {standing.step}  dev: {scores}{'  (best so far)' if best else ''}")
-        for row, answer in zip(self.samples, evaluated.samples, strict=False):
-            right = "right" if answer == row["target"] else f"should be {row['target']}"
-            self.message(f"    {row['source']}  ->  {answer}  ({right})")
+        for (source, target), answer in zip(self.samples, evaluated.samples, strict=False):
+            right = "right" if answer == target else f"should be {target}"
+            self.message(f"    {source}  ->  {answer}  ({right})")
 
     def message(self, text: str) -> None:
         self.console.print(text, markup=False)

@@ -1,0 +1,82 @@
+"""Units: what a transcript is written in, characters or words, each a number."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from regard.errors import DataError, RunError
+from regard.padded import Ids
+from regard.pieces import BLANK
+
+UNITS_FILE = "units.json"
+MOST_UNITS = 20_000
+MOST_BYTES = 1 << 22
+"""Of saved units."""
+
+UnitName = Literal["characters", "words"]
+
+
+class Units:
+    """Units by number, from 1: nothing is 0, which is kept for silence."""
+
+    def __init__(self, name: UnitName, units: Sequence[str]):
+        self.name, self.units = name, tuple(units)
+        self._numbers = {unit: number for number, unit in enumerate(self.units, start=1)}
+
+    @classmethod
+    def learn(cls, name: UnitName, texts: Iterable[str]) -> "Units":
+        """All units that some texts have, in the order of code points.
+
+        Raises:
+            DataError: there are too many for a model to tell apart.
+        """
+        seen = {unit for text in texts for unit in _cut(name, text)}
+        if len(seen) > MOST_UNITS:
+            hint = "set task.units=characters" if name == "words" else "is it the right column?"
+            raise DataError(f"{len(seen):,} different {name}, at most {MOST_UNITS:,}", hint=hint)
+        return cls(name, sorted(seen))
+
+    @classmethod
+    def load(cls, path: Path, name: UnitName) -> "Units":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            units = json.loads(path.read_bytes())
+            whole = isinstance(units, list) and units and all(isinstance(one, str) and one for one in units)
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole or len(set(units)) < len(units):
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError("missing or damaged: no list of units", where=str(path), hint=hint)
+        return cls(name, units)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """All that was learnt, by name."""
+        return {UNITS_FILE: json.dumps(self.units, ensure_ascii=False).encode()}
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def encode(self, text: str) -> list[int]:
+        """Numbers of a text; units that training has not seen are left out, for no model can write them."""
+        return [self._numbers[unit] for unit in _cut(self.name, text) if unit in self._numbers]
+
+    def decode(self, numbers: Ids) -> str:
+        """The text again, blanks at its ends taken off."""
+        between = " " if self.name == "words" else ""
+        return between.join(self.units[int(number) - 1] for number in numbers).strip()
+
+    def pieces(self, numbers: Ids) -> list[str]:
+        """Units as pages show them, with a sign where a word begins."""
+        before = BLANK if self.name == "words" else ""
+        return [before + self.units[int(number) - 1].replace(" ", BLANK) for number in numbers]
+
+
+def _cut(name: UnitName, text: str) -> Sequence[str]:
+    words = text.split()
+    return words if name == "words" else " ".join(words)

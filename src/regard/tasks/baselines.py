@@ -1,0 +1,80 @@
+"""Answers that need no model: what a trained one has to beat."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from regard.data.rows import Row
+from regard.errors import RunError
+
+MOST_FREQUENT_FILE = "most_frequent.json"
+MOST_BYTES = 1 << 20
+"""Of a saved answer."""
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """Something that answers a row without a model."""
+
+    @property
+    def name(self) -> str:
+        """What it does, in two or three words."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """All it has learnt, by name."""
+
+    def answer(self, row: Row) -> str: ...
+
+
+class CopySource:
+    """The source, copied."""
+
+    name = "copy source"
+    files: Mapping[str, bytes] = {}
+
+    def answer(self, row: Row) -> str:
+        return str(row["source"])
+
+
+COPY_SOURCE = CopySource()
+
+
+class MostFrequent:
+    """The same to every row: what most training rows answer."""
+
+    name = "most frequent answer"
+
+    def __init__(self, chosen: str):
+        self.chosen = chosen
+
+    @classmethod
+    def learn(cls, answers: Iterable[str]) -> "MostFrequent":
+        """From the answers of training rows; of equally frequent ones the first in the order of code points."""
+        counts = Counter(answers)
+        return cls(min(counts, key=lambda answer: (-counts[answer], answer)))
+
+    @classmethod
+    def load(cls, path: Path) -> "MostFrequent":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            chosen = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            chosen = None
+        if not isinstance(chosen, str):
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError("missing or damaged: no answer in it", where=str(path), hint=hint)
+        return cls(chosen)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {MOST_FREQUENT_FILE: json.dumps(self.chosen, ensure_ascii=False).encode()}
+
+    def answer(self, row: Row) -> str:
+        return self.chosen

@@ -1,0 +1,69 @@
+"""The most frequent tag of each token: what a tagger has to beat."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from regard.data.labels import Labels
+from regard.data.rows import Row
+from regard.data.tagged import words_of
+from regard.errors import RunError
+
+FREQUENT_TAGS_FILE = "frequent_tags.json"
+MOST_BYTES = 1 << 26
+MOST_TOKENS = 500_000
+
+
+class FrequentTags:
+    """Of each token its most frequent tag in training, of unseen ones the most frequent of all."""
+
+    name = "frequent tags"
+
+    def __init__(self, labels: Labels, tags: dict[str, int]):
+        self.labels, self.tags = labels, tags
+
+    @classmethod
+    def learn(cls, labels: Labels, rows: Iterable[tuple[list[str], list[str]]]) -> "FrequentTags":
+        """From tokens and tags; of many tokens the most frequent are kept."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for tokens, tags in rows:
+            for token, tag in zip(tokens, tags, strict=True):
+                counts[token][tag] += 1
+        frequent = sorted(counts, key=lambda token: (-counts[token].total(), token))[:MOST_TOKENS]
+        best = {token: max(sorted(counts[token]), key=counts[token].__getitem__) for token in frequent}
+        return cls(labels, {token: labels.number(tag) for token, tag in best.items()})
+
+    @classmethod
+    def load(cls, path: Path, labels: Labels) -> "FrequentTags":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            tags = json.loads(path.read_bytes())
+            whole = isinstance(tags, dict) and all(_is_place(one, len(labels)) for one in tags.values())
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError("missing or damaged: no tag for each token", where=str(path), hint=hint)
+        return cls(labels, tags)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {FREQUENT_TAGS_FILE: json.dumps(self.tags, ensure_ascii=False).encode()}
+
+    @property
+    def by_character(self) -> bool:
+        """Whether most tokens it has seen are single characters, as in Chinese that nobody cut into words."""
+        return 2 * sum(len(token) == 1 for token in self.tags) > len(self.tags)
+
+    def answer(self, row: Row) -> str:
+        names, usual = self.labels.names, self.labels.most_frequent
+        return " ".join(names[self.tags[one]] if one in self.tags else usual for one in words_of(row["source"]))
+
+
+def _is_place(one: object, places: int) -> bool:
+    return isinstance(one, int) and 0 <= one < places

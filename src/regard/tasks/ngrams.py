@@ -1,0 +1,99 @@
+"""N-grams of tokens: what a language model has to beat."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from regard.errors import RunError
+from regard.padded import Ids
+
+NGRAMS_FILE = "ngrams.json"
+MOST_BYTES = 1 << 26
+
+ORDER = 5
+MOST_READ = 1 << 20
+"""Tokens of the training text that are counted."""
+
+MOST_COUNTED = 500_000
+"""Different n-grams, with which no higher order is begun."""
+
+Gram = tuple[int, ...]
+
+
+class NGrams:
+    """Each order interpolated with the one below it, the lowest with all tokens alike.
+
+    P(w | h) = (c(h w) + t(h) P(w | h')) / (c(h) + t(h)), where c counts, t(h) is how many different tokens follow h,
+    and h' is h without its first token (Witten and Bell 1991, "The Zero-Frequency Problem", method C).
+    """
+
+    def __init__(self, vocabulary: int, counts: dict[Gram, int]):
+        self.vocabulary, self.counts = vocabulary, counts
+        self.order = max(map(len, counts), default=0)
+        self.name = f"{self.order}-gram"
+        self.totals, self.followers = Counter[Gram](), Counter[Gram]()
+        for gram, count in counts.items():
+            self.totals[gram[:-1]] += count
+            self.followers[gram[:-1]] += 1
+
+    @classmethod
+    def learn(cls, vocabulary: int, tokens: Iterable[int]) -> "NGrams":
+        """Counts in the beginning of a text, of orders up to `ORDER`, or as many as stay small."""
+        read = [*islice(tokens, MOST_READ)]
+        counts = Counter[Gram]()
+        for order in range(1, ORDER + 1):
+            if len(counts) < MOST_COUNTED:
+                counts.update(zip(*(islice(read, start, None) for start in range(order)), strict=False))
+        return cls(vocabulary, dict(counts))
+
+    @classmethod
+    def load(cls, path: Path, vocabulary: int) -> "NGrams":
+        """What `files` was saved as.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            rows = json.loads(path.read_bytes())
+            whole = isinstance(rows, list) and all(_is_row(row, vocabulary) for row in rows)
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            hint = "fetch the whole folder again from where it comes, or train again"
+            raise RunError("missing or damaged: no counts of n-grams", where=str(path), hint=hint)
+        return cls(vocabulary, {tuple(gram): count for count, *gram in rows})
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Rows of a count and the tokens it is of."""
+        rows = [[count, *gram] for gram, count in self.counts.items()]
+        return {NGRAMS_FILE: json.dumps(rows, separators=(",", ":")).encode()}
+
+    def log_prob(self, before: Ids, tokens: Ids) -> float:
+        """Of some tokens after others, in nats."""
+        text = [*map(int, before), *map(int, tokens)]
+        first = len(text) - len(tokens)
+        return sum(
+            math.log(self._prob(tuple(text[max(place - self.order + 1, 0) : place]), text[place]))
+            for place in range(first, len(text))
+        )
+
+    def _prob(self, history: Gram, token: int) -> float:
+        probability = 1 / self.vocabulary
+        for length in range(len(history) + 1):
+            context = history[len(history) - length :]
+            seen, kinds = self.totals[context], self.followers[context]
+            if not seen:
+                break
+            probability = (self.counts.get((*context, token), 0) + kinds * probability) / (seen + kinds)
+        return probability
+
+
+def _is_row(row: object, vocabulary: int) -> bool:
+    """A positive count, and one to `ORDER` tokens."""
+    if not isinstance(row, list) or not 2 <= len(row) <= 1 + ORDER or not all(type(one) is int for one in row):
+        return False
+    return row[0] > 0 and all(0 <= one < vocabulary for one in row[1:])

@@ -1,0 +1,168 @@
+"""Transcribe: sound in, the words that are said in it out, by connectionist temporal classification."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.attention import record
+from regard.data.rows import Row, Rows
+from regard.data.tokenisers import START, Vocabulary
+from regard.data.units import MOST_BYTES as MOST_UNIT_BYTES
+from regard.data.units import UNITS_FILE, UnitName, Units
+from regard.decoding.ctc import log_likelihoods, occupancy, steps_needed, transcribe
+from regard.decoding.interface import Hypothesis
+from regard.decoding.search import Search
+from regard.errors import DataError
+from regard.inspection.alignment import AttentionMaps, on_axes
+from regard.layers.embeddings import TokenEmbedding
+from regard.metrics import speech as metrics
+from regard.models.heads import Head, TokenHead
+from regard.models.model import Model
+from regard.models.parts import Loss, Widths
+from regard.padded import Ids, Padded, Record, pad
+from regard.settings import Settings
+from regard.tasks.baselines import MOST_BYTES as MOST_BASELINE_BYTES
+from regard.tasks.baselines import MOST_FREQUENT_FILE, MostFrequent
+from regard.tasks.sources import SoundSource
+from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+
+ALIGNMENT = "head/alignment"
+
+SIGNATURES = {
+    "word_error_rate": "wer|words:by blanks|case:mixed",
+    "character_error_rate": "cer|blanks:count|case:mixed",
+}
+
+
+class TranscribeSettings(Settings):
+    """What Transcribe can be told. Words are for few of them, all seen in training; characters write any."""
+
+    decoders: ClassVar[tuple[str, ...]] = ("aligned",)
+
+    kind: Literal["transcribe"] = "transcribe"
+    source: SoundSource = SoundSource()
+    units: UnitName = "characters"
+    metric: Literal["word_error_rate", "loss"] = "word_error_rate"
+
+    def learn(self, train: Rows, vocabulary: Vocabulary) -> "Transcribe":
+        """A task with the units, and the most frequent word, of the training rows."""
+        texts = [*train.texts("target", len(train))]
+        frequent = MostFrequent.learn(word for text in texts for word in text.split())
+        return Transcribe(self, Units.learn(self.units, texts), frequent)
+
+    def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Transcribe":
+        """The same task from its files."""
+        units = Units.load(file(UNITS_FILE, MOST_UNIT_BYTES), self.units)
+        return Transcribe(self, units, MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_BASELINE_BYTES)))
+
+
+class Transcribe:
+    """A unit or none at each step of the source; the paths that write the same are summed up.
+
+    Connectionist temporal classification (Graves et al. 2006, ICML): steps do not depend on each other's units, so the
+    decoder of its model, ``aligned``, reads them off the encoder.
+    """
+
+    baseline_name, blank = "most frequent word", Prediction("", 0.0)
+
+    def __init__(self, settings: TranscribeSettings, units: Units, frequent: MostFrequent):
+        self.settings, self.units, self.frequent = settings, units, frequent
+        self.field = settings.source.field()
+        self.source_builder = settings.source.builder(self.field)
+        self.vocabulary, self.tags = self.field.vocabulary, self.field.tags
+        self.files = {**units.files, **frequent.files}
+        self.fingerprint = f"{self.field.fingerprint} {units.name} {units.units}"
+        self.metric: str = settings.metric
+        self.redraw = settings.source.redraw()
+
+    def head(self, output: TokenEmbedding, widths: Widths) -> Head:
+        """A score for each unit and for the blank."""
+        return TokenHead(TokenEmbedding(1 + len(self.units), widths.output), bias=True)
+
+    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
+        return self.field.row(given, roles)
+
+    def is_blank(self, row: Row) -> bool:
+        return self.field.is_blank(row)
+
+    def source(self, row: Row) -> Record:
+        return self.field.source(row)
+
+    def written(self, answer: str) -> list[int]:
+        return self.units.encode(answer)
+
+    def example(self, row: Row) -> Example:
+        return Example(self.source(row), self.written(row["target"]))
+
+    def loss(self, model: Model, batch: Batch) -> Loss:
+        """-log of the likelihood of the units, for each unit; rows with fewer steps than they need are left out.
+
+        How many units those have is a part of the loss: "too_short".
+        """
+        source, target = batch
+        total = -log_likelihoods(self._log_probs(model, source), source.lengths, target).sum()
+        left_out = target.lengths[steps_needed(target) > source.lengths].sum()
+        return Loss(total, int(target.lengths.sum()), {"too_short": left_out.float()})
+
+    def _log_probs(self, model: Model, source: Padded) -> Float[Tensor, "batch time units"]:
+        memory = model.encode(source)
+        ignored = torch.full(source.values.shape[:2], START, device=source.lengths.device)
+        state = model.start(memory, len(source.lengths))
+        decoded, _ = model.advance(Padded(ignored, source.lengths), memory, state)
+        return model.log_probs(decoded, memory).float()
+
+    def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
+        """The most likely words; scores are their log-probabilities.
+
+        Raises:
+            DataError: a prefix was given.
+        """
+        if prefix is not None:
+            raise DataError("a transcript says what is heard, from its beginning on", hint="leave the prefix out")
+        log_probs = self._log_probs(model, source)
+        return [self._prediction(row) for row in transcribe(log_probs, source.lengths, search.beam, search.n_best)]
+
+    def _prediction(self, found: list[Hypothesis]) -> Prediction:
+        best, *others = (
+            Prediction(self.units.decode(units), score, tuple(units), tuple(self.units.pieces(units)))
+            for units, score in found
+        )
+        return replace(best, alternatives=tuple(others))
+
+    @torch.inference_mode()
+    def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
+        """When each unit is written, given that the answer is right, and what the encoder looks at.
+
+        Raises:
+            DataError: the answer needs more steps than the source has.
+        """
+        padded, needed = pad([source]), int(steps_needed(pad([answer])))
+        if needed > len(source):
+            found = f"'{self.units.decode(answer)}' needs {needed} steps, and the recording has {len(source)}"
+            raise DataError(found, hint="give words that are said in it")
+        with record(model) as maps:
+            [log_probs] = self._log_probs(model, padded.to(next(model.parameters()).device))
+        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(source), len(answer))
+        when = {ALIGNMENT: occupancy(log_probs.cpu(), answer)[None]} if len(answer) else {}
+        steps, pieces = self.field.steps(source), self.units.pieces(answer)
+        return AttentionMaps.of(steps, pieces, seen | when, self.settings.source.backdrop(source))
+
+    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
+        return [Prediction(self.frequent.answer(row), 0.0) for row in rows]
+
+    def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
+        found, wanted = [one.text for one in predictions], [" ".join(row["target"].split()) for row in rows]
+        if scoring.lowercase:
+            found, wanted = [one.lower() for one in found], [one.lower() for one in wanted]
+        values = {
+            "word_error_rate": metrics.word_error_rate(found, wanted),
+            "character_error_rate": metrics.character_error_rate(found, wanted),
+        }
+        return Scores(values, SIGNATURES, sum(len(one.split()) for one in wanted))
+
+    def shown(self, row: Row) -> tuple[str, str]:
+        return self.field.shown(row), row["target"]
