@@ -68,7 +68,7 @@ def train(
     trained = train_run(planned.recipe, planned.corpus, planned.task, folder, progress or Quiet(), where)
     predictor = load(folder.path, device)
     write_report(predictor, planned.corpus, trained)
-    return Run(folder.path, trained, predictor, next_commands(folder, planned.corpus.dev[0]))
+    return Run(folder.path, trained, predictor, next_commands(predictor, planned.corpus.dev[0]))
 
 
 def propose(

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.data.corpus import Corpus
+from regard.data.corpus import Corpus, FromFiles
 from regard.data.rows import Row
 from regard.files import write_whole
 from regard.inspection.report import Group, Report, Sample, training_report
+from regard.metrics.names import shown
 from regard.predictor import Predictor
-from regard.run_folder import RunFolder
 from regard.runner import Trained, answered_rows, spread
 from regard.tasks.task import Prediction
 from regard.training.loop import read_journal
@@ -48,7 +48,7 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
             for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
         ],
         attention=[answer.attention for answer in answers],
-        next_commands=next_commands(folder, corpus.dev[0]),
+        next_commands=next_commands(predictor, corpus.dev[0]),
     )
     write_whole(folder.report_file, _bytes(training_report(report)))
     write_whole(folder.path / "README.md", _bytes(_card(predictor, corpus, trained)))
@@ -59,18 +59,23 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def next_commands(folder: RunFolder, row: Row) -> list[str]:
+def next_commands(predictor: Predictor, row: Row) -> list[str]:
     """What to try with a trained model."""
+    program, run = _program(), shlex.quote(str(predictor.folder.path))
+    first, looked_at = _answering(predictor, row, program, run)
+    return [first, f"{program} inspect {run} {looked_at} --out attention.html", f"{program} config {run}"]
+
+
+def _answering(predictor: Predictor, row: Row, program: str, run: str) -> tuple[str, str]:
+    """A command that answers, and what the command that looks is given."""
+    data = predictor.recipe.data
+    if not isinstance(row["source"], str) and isinstance(data, FromFiles):
+        file = shlex.quote(data.train[0])
+        return f"{program} predict {run} {file}", file
     tag = f" --tag {shlex.quote(row['tag'])}" if "tag" in row else ""
     given = row["source"] or row["target"].partition("\n")[0] if isinstance(row["source"], str) else "SOURCE"
     source = shlex.quote(f"{given}\t{row['passage']}" if "passage" in row else given)
-    run = shlex.quote(str(folder.path))
-    program = _program()
-    return [
-        f"echo {source} | {program} predict {run}{tag}",
-        f"{program} inspect {run} {source}{tag} --out attention.html",
-        f"{program} config {run}",
-    ]
+    return f"echo {source} | {program} predict {run}{tag}", f"{source}{tag}"
 
 
 def _program() -> str:
@@ -97,7 +102,7 @@ def _sample(row: Row, shown: tuple[str, str], answer: Prediction, journal: list[
 
 def _card(predictor: Predictor, corpus: Corpus, trained: Trained) -> str:
     scores = "\n".join(
-        f"| {name} | {score:.2f} | {trained.baseline[name]:.2f} | `{trained.signatures[name]}` |"
+        f"| {name} | {shown(name, score)} | {shown(name, trained.baseline[name])} | `{trained.signatures[name]}` |"
         for name, score in trained.scores.items()
     )
     notes = "\n".join(f"* {note}" for note in corpus.notes)

@@ -10,6 +10,7 @@ import click
 
 from regard.data.lines import opened, streamed_lines
 from regard.errors import DataError
+from regard.metrics.names import shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,4 +77,6 @@ def score_lines(scores: dict[str, float], baseline: dict[str, float], names: tup
     """Scores beside the baseline's, in columns."""
     width = max(len(name) for name in scores)
     lines = [f"{'':{width}}  {names[0]:>10}  {names[1]:>12}"]
-    return lines + [f"{name:{width}}  {score:10.2f}  {baseline[name]:12.2f}" for name, score in scores.items()]
+    return lines + [
+        f"{name:{width}}  {shown(name, score):>10}  {shown(name, baseline[name]):>12}" for name, score in scores.items()
+    ]

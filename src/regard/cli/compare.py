@@ -32,12 +32,18 @@ def command(
 ) -> None:
     """Paired bootstrap over the rows of DATA: how likely is it that a difference this large comes from chance?"""
     from regard.data.corpus import read_rows
+    from regard.errors import InputError
     from regard.metrics.text import bleu_tokenizer, paired_bootstrap
     from regard.predictor import load
 
+    models = [load(run, device) for run in (one, other)]
+    for model in models:
+        if model.recipe.task.kind != "generate":
+            hint = "score each with regard evaluate"
+            raise InputError(f"a run to {model.recipe.task.kind}: only written text is compared", hint=hint)
     rows = read_rows(data, source, target, tag)
     references = [row["target"] for row in rows]
-    first, second = ([answer.text for answer in load(run, device).predict(rows, **options)] for run in (one, other))
+    first, second = ([answer.text for answer in model.predict(rows, **options)] for model in models)
     tokenizer = tokenize or bleu_tokenizer(references)
     results = paired_bootstrap(first, second, references, tokenize=tokenizer, lowercase=lowercase)
     if as_json:

@@ -120,6 +120,13 @@ class ReadsFiles(Protocol):
         """Every row in order, for scoring."""
 
 
+@runtime_checkable
+class FromFiles(ReadsFiles, Protocol):
+    """Data that names its own files."""
+
+    train: tuple[str, ...]
+
+
 def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
     """Every row in order, for scoring; only rows without a source are left out.
 

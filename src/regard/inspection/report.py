@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from regard.inspection.page import Viewable, attention_viewer, both, fill, page, template
 from regard.metrics.names import is_better, metric
+from regard.metrics.names import shown as score_shown
 
 Point = tuple[float, float]
 
@@ -93,9 +94,9 @@ def _summary(report: Report) -> str:
 
 def _score(report: Report, name: str) -> str:
     value, trivial = report.scores[name], report.baseline.get(name)
-    shown = f"<h3>{_metric(name)}</h3><strong>{value:.1f}</strong>{_bar(value, trivial)}"
+    shown = f"<h3>{_metric(name)}</h3><strong>{score_shown(name, value)}</strong>{_bar(value, trivial)}"
     if trivial is not None:
-        shown += f"<div>{both('trivial baseline', '简单基线')} {trivial:.1f}</div>"
+        shown += f"<div>{both('trivial baseline', '简单基线')} {score_shown(name, trivial)}</div>"
     if trivial is not None and not is_better(name, value, trivial):
         shown += f'<div class="warning">{both("no better than the baseline", "不比基线好")}</div>'
     if name in report.signatures:

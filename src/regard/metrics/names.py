@@ -45,6 +45,11 @@ def metric(name: str) -> Metric:
     return METRICS.get(name, Metric(shown, shown))
 
 
+def shown(name: str, value: float) -> str:
+    """A score for people: shares to two decimals, errors that are no shares to as many as tell them apart."""
+    return f"{value:.4g}" if metric(name).lower_is_better and abs(value) < 10 else f"{value:.2f}"
+
+
 def deciding(name: str, values: Mapping[str, float]) -> float:
     """A score as a number of which higher is better."""
     return -values[name] if metric(name).lower_is_better else values[name]

@@ -8,6 +8,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from regard.metrics.names import shown
 from regard.training.checkpoints import Standing
 from regard.training.loop import Evaluated
 
@@ -82,7 +83,8 @@ class Watcher:
             self._told = time.monotonic()
 
     def evaluated(self, standing: Standing, evaluated: Evaluated, best: bool) -> None:
-        scores = "  ".join(f"{name.removeprefix('dev_')} {value:.2f}" for name, value in evaluated.scores.items())
+        named = {name.removeprefix("dev_"): value for name, value in evaluated.scores.items()}
+        scores = "  ".join(f"{name} {shown(name, value)}" for name, value in named.items())
         self.message(f"step {standing.step}  dev: {scores}{'  (best so far)' if best else ''}")
         for (source, target), answer in zip(self.samples, evaluated.samples, strict=False):
             right = "right" if answer == target else f"should be {target}"
