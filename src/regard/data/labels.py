@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from regard.errors import DataError, RunError, did_you_mean
+from regard.data.learnt import read_learnt
+from regard.errors import DataError, did_you_mean
 
 LABELS_FILE = "labels.json"
 MOST_BYTES = 1 << 22
@@ -32,15 +33,7 @@ class Labels:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            counts = json.loads(path.read_bytes())
-            whole = isinstance(counts, dict) and counts and all(isinstance(one, int) for one in counts.values())
-        except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole:
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no labels with their counts", where=str(path), hint=hint)
-        return cls(counts)
+        return cls(read_learnt(path, "labels with their counts", _are_counts))
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -60,3 +53,7 @@ class Labels:
             hint = did_you_mean(label, self.names)
             raise DataError(f"label '{label}' was not seen in training", hint=hint)
         return self._numbers[label]
+
+
+def _are_counts(counts: object) -> bool:
+    return isinstance(counts, dict) and bool(counts) and all(isinstance(one, int) for one in counts.values())

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from regard.errors import DataError, RunError
+from regard.data.learnt import read_learnt
+from regard.errors import DataError
 from regard.padded import Ids
 from regard.pieces import BLANK
 
@@ -44,15 +45,7 @@ class Units:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            units = json.loads(path.read_bytes())
-            whole = isinstance(units, list) and units and all(isinstance(one, str) and one for one in units)
-        except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole or len(set(units)) < len(units):
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no list of units", where=str(path), hint=hint)
-        return cls(name, units)
+        return cls(name, read_learnt(path, "list of units", _are_units))
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -80,3 +73,9 @@ class Units:
 def _cut(name: UnitName, text: str) -> Sequence[str]:
     words = text.split()
     return words if name == "words" else " ".join(words)
+
+
+def _are_units(units: object) -> bool:
+    if not isinstance(units, list) or not units:
+        return False
+    return all(isinstance(one, str) and one for one in units) and len(set(units)) == len(units)

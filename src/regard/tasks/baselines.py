@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from regard.data.learnt import read_learnt
 from regard.data.rows import Row
-from regard.errors import RunError
 
 MOST_FREQUENT_FILE = "most_frequent.json"
 MOST_BYTES = 1 << 20
@@ -63,14 +63,7 @@ class MostFrequent:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            chosen = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            chosen = None
-        if not isinstance(chosen, str):
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no answer in it", where=str(path), hint=hint)
-        return cls(chosen)
+        return cls(read_learnt(path, "answer in it", lambda chosen: isinstance(chosen, str)))
 
     @property
     def files(self) -> dict[str, bytes]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from regard.data.labels import Labels
+from regard.data.learnt import read_learnt
 from regard.data.rows import Row
 from regard.data.tagged import words_of
-from regard.errors import RunError
 
 FREQUENT_TAGS_FILE = "frequent_tags.json"
 MOST_BYTES = 1 << 26
@@ -41,15 +41,7 @@ class FrequentTags:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            tags = json.loads(path.read_bytes())
-            whole = isinstance(tags, dict) and all(_is_place(one, len(labels)) for one in tags.values())
-        except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole:
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no tag for each token", where=str(path), hint=hint)
-        return cls(labels, tags)
+        return cls(labels, read_learnt(path, "tag for each token", lambda tags: _are_places(tags, len(labels))))
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -67,3 +59,7 @@ class FrequentTags:
 
 def _is_place(one: object, places: int) -> bool:
     return isinstance(one, int) and 0 <= one < places
+
+
+def _are_places(tags: object, labels: int) -> bool:
+    return isinstance(tags, dict) and all(_is_place(one, labels) for one in tags.values())

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from regard.data.labels import Labels
+from regard.data.learnt import read_learnt
 from regard.data.rows import Row
 from regard.data.tokenisers import HAN
-from regard.errors import RunError
 
 BASELINE_FILE = "naive_bayes.json"
 MOST_BYTES = 1 << 26
@@ -51,15 +51,7 @@ class NaiveBayes:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            counts = json.loads(path.read_bytes())
-            whole = isinstance(counts, dict) and all(_is_row(row, len(labels)) for row in counts.values())
-        except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole:
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no counts for each label", where=str(path), hint=hint)
-        return cls(labels, counts)
+        return cls(labels, read_learnt(path, "counts for each label", lambda counts: _are_counts(counts, len(labels))))
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -96,3 +88,7 @@ def _features(text: str) -> set[str]:
 def _words(text: str) -> Iterator[str]:
     words = _WORD.findall(text)
     return iter(text.replace(" ", "")) if len(text) > 20 * len(words) else iter(words)
+
+
+def _are_counts(counts: object, labels: int) -> bool:
+    return isinstance(counts, dict) and all(_is_row(row, labels) for row in counts.values())

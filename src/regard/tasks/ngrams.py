@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from regard.errors import RunError
+from regard.data.learnt import read_learnt
 from regard.padded import Ids
 
 NGRAMS_FILE = "ngrams.json"
@@ -56,14 +56,7 @@ class NGrams:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            rows = json.loads(path.read_bytes())
-            whole = isinstance(rows, list) and all(_is_row(row, vocabulary) for row in rows)
-        except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole:
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no counts of n-grams", where=str(path), hint=hint)
+        rows = read_learnt(path, "counts of n-grams", lambda rows: _are_rows(rows, vocabulary))
         return cls(vocabulary, {tuple(gram): count for count, *gram in rows})
 
     @property
@@ -97,3 +90,7 @@ def _is_row(row: object, vocabulary: int) -> bool:
     if not isinstance(row, list) or not 2 <= len(row) <= 1 + ORDER or not all(type(one) is int for one in row):
         return False
     return row[0] > 0 and all(0 <= one < vocabulary for one in row[1:])
+
+
+def _are_rows(rows: object, vocabulary: int) -> bool:
+    return isinstance(rows, list) and all(_is_row(row, vocabulary) for row in rows)

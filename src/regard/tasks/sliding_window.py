@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from regard.data.learnt import read_learnt
 from regard.data.rows import Row
 from regard.data.tokenisers import HAN
-from regard.errors import RunError
 
 WINDOW_FILE = "sliding_window.json"
 MOST_BYTES = 1 << 10
@@ -47,14 +47,7 @@ class SlidingWindow:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            words = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            words = None
-        if not isinstance(words, int) or not 0 < words < 1 << 20:
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no length of answers", where=str(path), hint=hint)
-        return cls(words)
+        return cls(read_learnt(path, "length of answers", lambda words: isinstance(words, int) and 0 < words < 1 << 20))
 
     @property
     def files(self) -> Mapping[str, bytes]:
