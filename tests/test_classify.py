@@ -25,9 +25,9 @@ from regard.metrics.labels import accuracy, calibration_error, macro_f1
 from regard.models.model import ModelSettings
 from regard.recipes import named_recipe
 from regard.settings import override
+from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.classify import Classify, ClassifySettings, Labelled
 from regard.tasks.encoded import encode
-from regard.tasks.naive_bayes import NaiveBayes
 from regard.training.objective import build_objective
 
 NOUNS = "film plot actor scene story song ending cast".split()

@@ -23,9 +23,9 @@ from regard.models.model import Model
 from regard.padded import pad
 from regard.recipes import named_recipe
 from regard.settings import override
+from regard.tasks.baselines.ngrams import ORDER, NGrams
 from regard.tasks.encoded import encode
 from regard.tasks.language import Continue, ContinueSettings
-from regard.tasks.ngrams import ORDER, NGrams
 from regard.tasks.packing import PackedWindows
 from regard.tasks.task import Batch, collate
 from regard.training.objective import build_objective

@@ -25,9 +25,9 @@ from regard.layers.series import Patches
 from regard.models.model import ModelSettings
 from regard.padded import Padded, pad
 from regard.recipe import Recipe
+from regard.tasks.baselines.ridge import RIDGE_FILE, STRENGTHS, Ridge
 from regard.tasks.forecast import Forecast, ForecastSettings
 from regard.tasks.forecasted import Forecasted
-from regard.tasks.ridge import RIDGE_FILE, STRENGTHS, Ridge
 from regard.tasks.task import Batch
 from regard.training.objective import build_objective
 
@@ -238,10 +238,10 @@ def test_ridge_regression_is_scikit_learns(tmp_path: Path) -> None:
     wanted = peers[int(np.argmin(differences))].predict(last.T).T + scaled[80:100].mean(0)
     assert task.scale.apply(answer.values) == pytest.approx(wanted) and task.baseline_name == "ridge regression"
     (tmp_path / RIDGE_FILE).write_bytes(task.files[RIDGE_FILE])
-    assert torch.equal(Ridge.load(tmp_path / RIDGE_FILE, 20, 6).weights, task.ridge.weights)
+    assert torch.equal(Ridge.load(lambda name, most: tmp_path / name, 20, 6).weights, task.ridge.weights)
     (tmp_path / RIDGE_FILE).write_bytes(task.files[RIDGE_FILE][:-9])
     with pytest.raises(RunError, match="missing or damaged: no 20 x 6 weights"):
-        Ridge.load(tmp_path / RIDGE_FILE, 20, 6)
+        Ridge.load(lambda name, most: tmp_path / name, 20, 6)
 
 
 @pytest.mark.parametrize(

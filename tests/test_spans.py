@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.metrics.spans import cmrc_exact_match, cmrc_f1, span_scores, squad_exact_match, squad_f1
-from regard.tasks.sliding_window import SlidingWindow
+from regard.tasks.baselines.sliding_window import SlidingWindow
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from regard.data.learnt import LearntFile
 from regard.data.rows import LONGEST_TEXT, Row, Rows
 from regard.data.splitting import tags_of
-from regard.data.tokenisers import END, Tokeniser, Vocabulary, learn_tokeniser, load_tokeniser
+from regard.data.tokenisers import END, MOST_BYTES, Tokeniser, Vocabulary, learn_tokeniser, load_tokeniser
 from regard.errors import DataError, did_you_mean
 from regard.padded import Ids
 
@@ -36,13 +36,13 @@ class TextField:
         return cls(learn_tokeniser(texts, vocabulary, sorted(tags_of(rows))))
 
     @classmethod
-    def load(cls, path: Path) -> "TextField":
+    def load(cls, file: LearntFile) -> "TextField":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
-        return cls(load_tokeniser(path))
+        return cls(load_tokeniser(file(VOCABULARY_FILE, MOST_BYTES)))
 
     @property
     def files(self) -> dict[str, bytes]:

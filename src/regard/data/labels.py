@@ -3,9 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.errors import DataError, did_you_mean
 
 LABELS_FILE = "labels.json"
@@ -27,13 +26,13 @@ class Labels:
         return cls(dict(sorted(Counter(seen).items())))
 
     @classmethod
-    def load(cls, path: Path) -> "Labels":
+    def load(cls, file: LearntFile) -> "Labels":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
-        return cls(read_learnt(path, "labels with their counts", _are_counts))
+        return cls(read_learnt(file(LABELS_FILE, MOST_BYTES), "labels with their counts", _are_counts))
 
     @property
     def files(self) -> dict[str, bytes]:

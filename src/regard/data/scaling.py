@@ -1,6 +1,5 @@
 """What is learnt of series in training: which variables and clock, their scale, their season."""
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -8,9 +7,10 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 from pydantic import Field, model_validator
 
+from regard.data.learnt import LearntFile, damaged
 from regard.data.series import Series, Windows
 from regard.data.times import DAY, Clock
-from regard.errors import DataError, RunError, did_you_mean
+from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
 
 SCALE_FILE = "series.json"
@@ -70,17 +70,17 @@ class Scale(Settings):
         )
 
     @classmethod
-    def load(cls, path: Path) -> "Scale":
+    def load(cls, file: LearntFile) -> "Scale":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(SCALE_FILE, MOST_BYTES)
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValueError, RecursionError):
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError("missing or damaged: no scale of series", where=str(path), hint=hint) from None
+            raise damaged(path, "missing or damaged: no scale of series") from None
 
     @property
     def files(self) -> dict[str, bytes]:

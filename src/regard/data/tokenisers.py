@@ -11,8 +11,9 @@ from typing import Any, Literal
 import sentencepiece
 from pydantic import Field, model_validator
 
+from regard.data.learnt import damaged
 from regard.data.rows import LONGEST_TEXT
-from regard.errors import DataError, RunError
+from regard.errors import DataError
 from regard.padded import Ids
 from regard.pieces import BLANK, STAND_IN
 from regard.settings import Settings
@@ -125,15 +126,11 @@ def load_tokeniser(path: Path) -> Tokeniser:
         tokeniser = Tokeniser(path.read_bytes())
         tokeniser.pieces([*range(len(tokeniser))])  # every one is text
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise _unusable(path, f"not a sentencepiece model: {error}") from None
+        raise damaged(path, f"not a sentencepiece model: {error}") from None
     known = tokeniser.processor
     if (known.pad_id(), known.unk_id(), known.bos_id(), known.eos_id()) != (PAD, UNKNOWN, START, END):
-        raise _unusable(path, "not a sentencepiece model of regard's: it does not begin with <pad> <unk> <s> </s>")
+        raise damaged(path, "not a sentencepiece model of regard's: it does not begin with <pad> <unk> <s> </s>")
     return tokeniser
-
-
-def _unusable(path: Path, reason: str) -> RunError:
-    return RunError(reason, where=str(path), hint="fetch the whole folder again from where it comes, or train again")
 
 
 def learn_tokeniser(texts: Sequence[str], settings: Vocabulary, tags: Sequence[str] = ()) -> Tokeniser:

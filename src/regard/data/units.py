@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal
 
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.errors import DataError
 from regard.padded import Ids
 from regard.pieces import BLANK
@@ -39,13 +38,13 @@ class Units:
         return cls(name, sorted(seen))
 
     @classmethod
-    def load(cls, path: Path, name: UnitName) -> "Units":
+    def load(cls, file: LearntFile, name: UnitName) -> "Units":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
-        return cls(name, read_learnt(path, "list of units", _are_units))
+        return cls(name, read_learnt(file(UNITS_FILE, MOST_BYTES), "list of units", _are_units))
 
     @property
     def files(self) -> dict[str, bytes]:

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from regard.attention import record
 from regard.data.fields import TextField
-from regard.data.labels import LABELS_FILE, Labels
-from regard.data.labels import MOST_BYTES as MOST_LABEL_BYTES
+from regard.data.labels import Labels
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import START, Vocabulary
 from regard.decoding.search import Search
@@ -25,12 +25,10 @@ from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
-from regard.tasks.baselines import MOST_BYTES as MOST_ANSWER_BYTES
-from regard.tasks.baselines import MOST_FREQUENT_FILE, Baseline, MostFrequent
-from regard.tasks.naive_bayes import BASELINE_FILE, NaiveBayes
-from regard.tasks.naive_bayes import MOST_BYTES as MOST_BASELINE_BYTES
+from regard.tasks.baselines.naive_bayes import NaiveBayes
+from regard.tasks.baselines.simple import Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 MOST_ALTERNATIVES = 9
 
@@ -68,10 +66,10 @@ class ClassifySettings(Settings):
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Classify":
         """The same task from its files."""
         source = self.source.restore(file)
-        labels = Labels.load(file(LABELS_FILE, MOST_LABEL_BYTES))
+        labels = Labels.load(file)
         if not isinstance(source, TextField):
-            return Classify(self, source, labels, MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_ANSWER_BYTES)))
-        return Classify(self, source, labels, NaiveBayes.load(file(BASELINE_FILE, MOST_BASELINE_BYTES), labels))
+            return Classify(self, source, labels, MostFrequent.load(file))
+        return Classify(self, source, labels, NaiveBayes.load(file, labels))
 
 
 class Labelled(Prediction):

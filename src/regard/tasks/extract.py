@@ -13,11 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regard.attention import record
-from regard.data.fields import MOST_LEARNT, VOCABULARY_FILE, TextField
+from regard.data.fields import MOST_LEARNT, TextField
+from regard.data.learnt import LearntFile
 from regard.data.questions import OTHERS, question_row
 from regard.data.rows import Row, Rows, TextRows
 from regard.data.spans import Located, locate, spans_of_answer
-from regard.data.tokenisers import END, MOST_BYTES, START, Vocabulary
+from regard.data.tokenisers import END, START, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -30,10 +31,9 @@ from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.models.pointer_head import STEPS, PointerHead, best_spans
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
+from regard.tasks.baselines.sliding_window import SlidingWindow
 from regard.tasks.passages import Windows, cut, cut_to_answer, rows_of, windows_of
-from regard.tasks.sliding_window import MOST_BYTES as MOST_WINDOW_BYTES
-from regard.tasks.sliding_window import WINDOW_FILE, SlidingWindow
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 LOWEST = -1e30
 """Spans that score less are outside of the passage."""
@@ -63,8 +63,8 @@ class ExtractSettings(Settings):
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Extract":
         """The same task from its files."""
-        field = TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
-        return Extract(self, field, SlidingWindow.load(file(WINDOW_FILE, MOST_WINDOW_BYTES)))
+        field = TextField.load(file)
+        return Extract(self, field, SlidingWindow.load(file))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from regard.attention import record
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.scaling import MOST_BYTES, SCALE_FILE, Scale
+from regard.data.scaling import Scale
 from regard.data.series import Series, Windows
 from regard.data.times import read_times
 from regard.data.tokenisers import END, START, Vocabulary
@@ -30,10 +31,9 @@ from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
+from regard.tasks.baselines.ridge import Ridge
 from regard.tasks.forecasted import AGO, Forecasted
-from regard.tasks.ridge import MOST_BYTES as MOST_RIDGE_BYTES
-from regard.tasks.ridge import RIDGE_FILE, Ridge
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 
 class ForecastSettings(Settings):
@@ -72,10 +72,10 @@ class ForecastSettings(Settings):
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Forecast":
         """The same task from its files."""
-        scale = Scale.load(file(SCALE_FILE, MOST_BYTES))
+        scale = Scale.load(file)
         if self.baseline != "ridge":
             return Forecast(self, scale)
-        return Forecast(self, scale, Ridge.load(file(RIDGE_FILE, MOST_RIDGE_BYTES), scale.reach, scale.horizon))
+        return Forecast(self, scale, Ridge.load(file, scale.reach, scale.horizon))
 
 
 class Forecast:

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field, model_validator
 
 from regard.attention import record
-from regard.data.fields import MOST_LEARNT, VOCABULARY_FILE, TextField
+from regard.data.fields import MOST_LEARNT, TextField
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import END, MOST_BYTES, PAD, START, UNKNOWN, Vocabulary
+from regard.data.tokenisers import END, PAD, START, UNKNOWN, Vocabulary
 from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.search import Search, search
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -23,10 +24,9 @@ from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
-from regard.tasks.baselines import COPY_SOURCE, MOST_FREQUENT_FILE, Baseline, MostFrequent
-from regard.tasks.baselines import MOST_BYTES as MOST_BASELINE_BYTES
+from regard.tasks.baselines.simple import COPY_SOURCE, Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 ENDS = Tokens(START, END)
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
@@ -75,8 +75,8 @@ class GenerateSettings(Settings):
         source = self.source.restore(file)
         if isinstance(source, TextField):
             return Generate(self, source, vocabulary.sampling)
-        target = TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
-        baseline = MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_BASELINE_BYTES))
+        target = TextField.load(file)
+        baseline = MostFrequent.load(file)
         return Generate(self, target, vocabulary.sampling, source, baseline)
 
 

@@ -12,9 +12,10 @@ from torch.nn.functional import pad as widen
 
 from regard import trees
 from regard.attention import record
-from regard.data.fields import MOST_LEARNT, VOCABULARY_FILE, TextField
+from regard.data.fields import MOST_LEARNT, TextField
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import END, MOST_BYTES, PAD, START, UNKNOWN, Vocabulary, cut
+from regard.data.tokenisers import END, PAD, START, UNKNOWN, Vocabulary, cut
 from regard.decoding.interface import Hypothesis, Tokens
 from regard.decoding.search import Search, search
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -24,11 +25,10 @@ from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, State, Widths
 from regard.padded import Ids, Padded, pad
 from regard.settings import Settings
+from regard.tasks.baselines.ngrams import NGrams
 from regard.tasks.encoded import Encoded
-from regard.tasks.ngrams import MOST_BYTES as MOST_NGRAM_BYTES
-from regard.tasks.ngrams import NGRAMS_FILE, NGrams
 from regard.tasks.packing import PackedWindows
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 ENDS = Tokens(START, END)
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
@@ -60,8 +60,8 @@ class ContinueSettings(Settings):
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Continue":
         """The same task from its files."""
-        field = TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
-        return Continue(self, field, NGrams.load(file(NGRAMS_FILE, MOST_NGRAM_BYTES), field.vocabulary))
+        field = TextField.load(file)
+        return Continue(self, field, NGrams.load(file, field.vocabulary))
 
 
 class Continue:

@@ -8,16 +8,17 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from regard.data.audio import Frames, SoundField, SpecAugment
-from regard.data.fields import VOCABULARY_FILE, TextField
+from regard.data.fields import TextField
 from regard.data.image import PictureField, PictureForm
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import MOST_BYTES, Vocabulary
+from regard.data.tokenisers import Vocabulary
 from regard.inspection.backdrop import Backdrop
 from regard.layers.embeddings import FrameEmbedding, PatchEmbedding
 from regard.models.model import SourceBuilder
 from regard.padded import Record
 from regard.settings import Settings
-from regard.tasks.task import Example, LearntFile
+from regard.tasks.task import Example
 
 Redraw = Callable[[Example], Example]
 
@@ -71,7 +72,7 @@ class TextSource(Settings):
         return TextField.learn(train, vocabulary, roles)
 
     def restore(self, file: LearntFile) -> TextField:
-        return TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
+        return TextField.load(file)
 
     def builder(self, field: SourceField) -> SourceBuilder | None:
         """The embedding of sources that are no tokens."""

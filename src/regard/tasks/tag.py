@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 
 from regard.attention import record
-from regard.data.fields import VOCABULARY_FILE, TextField
-from regard.data.labels import LABELS_FILE, Labels
-from regard.data.labels import MOST_BYTES as MOST_LABEL_BYTES
+from regard.data.fields import TextField
+from regard.data.labels import Labels
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tagged import words_of
-from regard.data.tokenisers import MOST_BYTES, Vocabulary
+from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -26,9 +26,8 @@ from regard.models.tag_heads import SeparateTagsPart, TagHead, TagHeadPart
 from regard.padded import Ids, Padded, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
-from regard.tasks.frequent_tags import FREQUENT_TAGS_FILE, FrequentTags
-from regard.tasks.frequent_tags import MOST_BYTES as MOST_FREQUENT_BYTES
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.baselines.frequent_tags import FrequentTags
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 SIGNATURES = {
     "entity_f1": "f1|average:micro|unit:entity|match:exact|counted:conlleval",
@@ -56,9 +55,9 @@ class TagSettings(Settings):
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Tag":
         """The same task from its files."""
-        field = TextField.load(file(VOCABULARY_FILE, MOST_BYTES))
-        labels = Labels.load(file(LABELS_FILE, MOST_LABEL_BYTES))
-        return Tag(self, field, labels, FrequentTags.load(file(FREQUENT_TAGS_FILE, MOST_FREQUENT_BYTES), labels))
+        field = TextField.load(file)
+        labels = Labels.load(file)
+        return Tag(self, field, labels, FrequentTags.load(file, labels))
 
 
 def _pairs(rows: Rows) -> Iterator[tuple[list[str], list[str]]]:

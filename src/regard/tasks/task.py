@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,9 +18,6 @@ from regard.models.heads import Head
 from regard.models.model import Model, SourceBuilder
 from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, Record, pad
-
-LearntFile = Callable[[str, int], Path]
-"""The path of a file that a task has learnt, by its name, if it is no larger than so many bytes and safe to read."""
 
 
 class Example(NamedTuple):

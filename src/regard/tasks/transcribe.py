@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.attention import record
+from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import START, Vocabulary
-from regard.data.units import MOST_BYTES as MOST_UNIT_BYTES
-from regard.data.units import UNITS_FILE, UnitName, Units
+from regard.data.units import UnitName, Units
 from regard.decoding.ctc import log_likelihoods, occupancy, steps_needed, transcribe
 from regard.decoding.interface import Hypothesis
 from regard.decoding.search import Search
@@ -25,10 +25,9 @@ from regard.models.model import Model
 from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
-from regard.tasks.baselines import MOST_BYTES as MOST_BASELINE_BYTES
-from regard.tasks.baselines import MOST_FREQUENT_FILE, MostFrequent
+from regard.tasks.baselines.simple import MostFrequent
 from regard.tasks.sources import SoundSource
-from regard.tasks.task import Batch, Example, LearntFile, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 ALIGNMENT = "head/alignment"
 
@@ -56,8 +55,8 @@ class TranscribeSettings(Settings):
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Transcribe":
         """The same task from its files."""
-        units = Units.load(file(UNITS_FILE, MOST_UNIT_BYTES), self.units)
-        return Transcribe(self, units, MostFrequent.load(file(MOST_FREQUENT_FILE, MOST_BASELINE_BYTES)))
+        units = Units.load(file, self.units)
+        return Transcribe(self, units, MostFrequent.load(file))
 
 
 class Transcribe:

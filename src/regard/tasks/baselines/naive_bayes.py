@@ -6,14 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from regard.data.labels import Labels
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.data.rows import Row
 from regard.data.tokenisers import HAN
 
-BASELINE_FILE = "naive_bayes.json"
+NAIVE_BAYES_FILE = "naive_bayes.json"
 MOST_BYTES = 1 << 26
 MOST_FEATURES = 200_000
 
@@ -45,17 +44,18 @@ class NaiveBayes:
         return cls(labels, {feature: [found[name][feature] for name in labels.names] for feature, _ in frequent})
 
     @classmethod
-    def load(cls, path: Path, labels: Labels) -> "NaiveBayes":
+    def load(cls, file: LearntFile, labels: Labels) -> "NaiveBayes":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(NAIVE_BAYES_FILE, MOST_BYTES)
         return cls(labels, read_learnt(path, "counts for each label", lambda counts: _are_counts(counts, len(labels))))
 
     @property
     def files(self) -> dict[str, bytes]:
-        return {BASELINE_FILE: json.dumps(self.counts, ensure_ascii=False).encode()}
+        return {NAIVE_BAYES_FILE: json.dumps(self.counts, ensure_ascii=False).encode()}
 
     def answer(self, row: Row) -> str:
         return self.label(row["source"])

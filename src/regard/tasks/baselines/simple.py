@@ -3,10 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.data.rows import Row
 
 MOST_FREQUENT_FILE = "most_frequent.json"
@@ -57,12 +56,13 @@ class MostFrequent:
         return cls(min(counts, key=lambda answer: (-counts[answer], answer)))
 
     @classmethod
-    def load(cls, path: Path) -> "MostFrequent":
+    def load(cls, file: LearntFile) -> "MostFrequent":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(MOST_FREQUENT_FILE, MOST_BYTES)
         return cls(read_learnt(path, "answer in it", lambda chosen: isinstance(chosen, str)))
 
     @property

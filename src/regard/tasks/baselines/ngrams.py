@@ -5,9 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.padded import Ids
 
 NGRAMS_FILE = "ngrams.json"
@@ -50,12 +49,13 @@ class NGrams:
         return cls(vocabulary, dict(counts))
 
     @classmethod
-    def load(cls, path: Path, vocabulary: int) -> "NGrams":
+    def load(cls, file: LearntFile, vocabulary: int) -> "NGrams":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(NGRAMS_FILE, MOST_BYTES)
         rows = read_learnt(path, "counts of n-grams", lambda rows: _are_rows(rows, vocabulary))
         return cls(vocabulary, {tuple(gram): count for count, *gram in rows})
 

@@ -3,10 +3,9 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 from regard.data.labels import Labels
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.data.rows import Row
 from regard.data.tagged import words_of
 
@@ -35,12 +34,13 @@ class FrequentTags:
         return cls(labels, {token: labels.number(tag) for token, tag in best.items()})
 
     @classmethod
-    def load(cls, path: Path, labels: Labels) -> "FrequentTags":
+    def load(cls, file: LearntFile, labels: Labels) -> "FrequentTags":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(FREQUENT_TAGS_FILE, MOST_BYTES)
         return cls(labels, read_learnt(path, "tag for each token", lambda tags: _are_places(tags, len(labels))))
 
     @property

@@ -1,7 +1,6 @@
 """Ridge regression from past to future: what a model of series has to beat, in closed form."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float64
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from regard.errors import RunError
+from regard.data.learnt import LearntFile, damaged
 
 RIDGE_FILE = "ridge.safetensors"
 MOST_BYTES = 1 << 28
@@ -49,19 +48,19 @@ class Ridge:
         return cls(_solved(_sum([first, last]), best))
 
     @classmethod
-    def load(cls, path: Path, reach: int, horizon: int) -> "Ridge":
+    def load(cls, file: LearntFile, reach: int, horizon: int) -> "Ridge":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(RIDGE_FILE, MOST_BYTES)
         try:
             weights = load(path.read_bytes())["weights"].double()
         except (OSError, KeyError, ValueError, SafetensorError):
             weights = torch.zeros(0)
         if weights.shape != (reach, horizon):
-            hint = "fetch the whole folder again from where it comes, or train again"
-            raise RunError(f"missing or damaged: no {reach} x {horizon} weights", where=str(path), hint=hint)
+            raise damaged(path, f"missing or damaged: no {reach} x {horizon} weights")
         return cls(weights)
 
     @property

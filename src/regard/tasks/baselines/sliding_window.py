@@ -5,14 +5,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from statistics import median_low
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from regard.data.learnt import read_learnt
+from regard.data.learnt import LearntFile, read_learnt
 from regard.data.rows import Row
 from regard.data.tokenisers import HAN
 
@@ -41,12 +40,13 @@ class SlidingWindow:
         return cls(max(median_low(len(_WORD.findall(answer)) for answer in answers), 1))
 
     @classmethod
-    def load(cls, path: Path) -> "SlidingWindow":
+    def load(cls, file: LearntFile) -> "SlidingWindow":
         """What `files` was saved as.
 
         Raises:
             RunError: it is missing or damaged.
         """
+        path = file(WINDOW_FILE, MOST_BYTES)
         return cls(read_learnt(path, "length of answers", lambda words: isinstance(words, int) and 0 < words < 1 << 20))
 
     @property
