@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from regard import trees
-from regard.attention import record
+from regard.attention import Window, record
+from regard.attention.settings import AttentionPart
 from regard.errors import SettingsError
-from regard.models.encoder_only import AlignedDecoderPart, PoolDecoderPart
+from regard.models.encoder_only import AlignedDecoderPart, PoolDecoder, PoolDecoderPart
 from regard.models.model import SIZES, Model, NoEncoder
 from regard.models.parts import Encoded, Widths
 from regard.models.recurrent_encoder import RecurrentEncoderPart
@@ -20,6 +21,7 @@ PARTS = {
     "pool": PoolDecoderPart(),
     "self-attentive": PoolDecoderPart(queries=3, hidden=7),
     "aligned": AlignedDecoderPart(),
+    "aligned with attention": AlignedDecoderPart(attention=AttentionPart(where=Window(back=2)), heads=2),
 }
 
 
@@ -71,6 +73,22 @@ def test_aligned_features_are_those_of_the_source_step():
 
 
 @torch.no_grad()
+def test_aligned_features_with_attention_add_what_each_step_finds_in_the_whole_source():
+    model = model_of(RecurrentEncoderPart(), AlignedDecoderPart(attention=AttentionPart(), heads=2)).double().eval()
+    attention, readout, found = (
+        model.decoder.cross_attention,
+        model.decoder.readout.projection,
+        steps(model, SOURCE, READ),
+    )
+    for row, length in enumerate(SOURCE.lengths.tolist()):
+        states = states_of(model, SOURCE)[row, :length]
+        queries, keys, values = attention.projection(states).view(length, 3, 2, 6).permute(1, 2, 0, 3)
+        heads = [torch.softmax(q @ k.T / 6**0.5, -1) @ v for q, k, v in zip(queries, keys, values, strict=True)]
+        expected = readout(states + attention.output(torch.cat(heads, -1)))
+        torch.testing.assert_close(found[row, :length], expected)
+
+
+@torch.no_grad()
 def test_a_row_does_not_depend_on_batch_padding_or_tokens_before(model):
     expected = steps(model, SOURCE, READ)
     garbage = with_garbage(SOURCE)
@@ -117,13 +135,15 @@ def test_gradients_reach_every_weight(model):
         assert gradient.abs().max() > 1e-9
 
 
-def test_looking_changes_nothing_and_only_pooling_has_a_map(model):
+def test_looking_changes_nothing(model):
     unseen = steps(model, SOURCE, READ)
     with record(model) as maps:
         assert steps(model, SOURCE, READ).equal(unseen)
-    assert set(maps) <= {"decoder/pool"}
-    if maps:
-        assert maps["decoder/pool"].shape == (3, 1, len(model.decoder.pool.queries), 5)
+    shapes = {name: tuple(weights.shape) for name, weights in maps.items()}
+    if isinstance(model.decoder, PoolDecoder):
+        assert shapes == {"decoder/pool": (3, 1, len(model.decoder.pool.queries), 5)}
+    else:
+        assert shapes == ({"decoder/cross": (3, 2, 5, 5)} if model.decoder.cross_attention else {})
 
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
@@ -134,7 +154,8 @@ def test_reading_encoder_states_needs_an_encoder(part):
 
 def test_their_names():
     described = {name: part.describe() for name, part in PARTS.items()}
-    assert described == {"pool": "attention pooling", "self-attentive": "attention pooling", "aligned": "aligned"}
+    aligned = {"aligned": "aligned", "aligned with attention": "aligned with attention"}
+    assert described == {"pool": "attention pooling", "self-attentive": "attention pooling"} | aligned
     for part in PARTS.values():
         assert part.sized(SIZES[0]) is part
 

@@ -280,7 +280,6 @@ def test_curves_in_a_line() -> None:
 
 
 def test_a_forecast_is_drawn() -> None:
-    pytest.importorskip("matplotlib")
     band = {"0.1": waves(6) - 1, "0.5": waves(6), "0.9": waves(6) + 1}
     figure = Forecasted("", 0.0, values=waves(6), quantiles=band, past=series(30)).plot()
     assert [axes.get_ylabel() for axes in figure.axes] == ["load", "heat"] and len(figure.axes[0].lines) == 2

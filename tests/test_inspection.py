@@ -256,6 +256,11 @@ def test_report_keeps_markup_as_text():
     assert len(Elements(page).scripts) == 2
 
 
+def test_a_title_of_a_page_is_no_passage():
+    page = attention_page([small_maps()], "word " * 1000)
+    assert page.count("<h1") == 1 and 50 < len(page.partition("<h1")[2].partition("</h1>")[0]) < 150
+
+
 def test_report_leaves_out_what_is_missing():
     page = training_report(Report("Only a title"))
     assert "Only a title" in page

@@ -10,6 +10,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Protocol, runtime_checkable
 
+LONGEST_TITLE = 90
+"""Characters."""
+
 
 @runtime_checkable
 class Viewable(Protocol):
@@ -32,7 +35,12 @@ def attention_viewer(maps: Sequence[Viewable]) -> str:
 
 
 def page(title: str, body: str) -> str:
-    """A whole page around a body of safe HTML; no script runs in it but the viewer's, whatever the body holds."""
+    """A whole page around a body of safe HTML; no script runs in it but the viewer's, whatever the body holds.
+
+    Of a long title the beginning stands there.
+    """
+    if len(title) > LONGEST_TITLE:
+        title = f"{title[: LONGEST_TITLE - 1].rstrip()}…"
     return fill(template("page"), title=html.escape(title), script_hash=_script_hash(), body=body)
 
 

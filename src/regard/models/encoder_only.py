@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regard import trees
-from regard.attention import Pool
+from regard.attention import Full, Lengths, Pool
+from regard.attention.settings import AttentionPart
 from regard.errors import SettingsError
 from regard.layers.dropout import Dropout
 from regard.models.parts import Decoded, Encoded, Part, Widths
@@ -30,15 +31,17 @@ class PoolDecoderPart(Part):
 
 
 class AlignedDecoderPart(Part):
-    """Features of each source step for the target step beside it."""
+    """Features of each source step for the target step beside it; with ``attention``, also of what it looks at."""
 
     kind: Literal["aligned"] = "aligned"
+    attention: AttentionPart | None = None
+    heads: int = Field(default=4, ge=1)
 
     def build(self, widths: Widths, dropout: float) -> "AlignedDecoder":
-        return AlignedDecoder(widths, dropout)
+        return AlignedDecoder(self, widths, dropout)
 
     def describe(self) -> str:
-        return "aligned"
+        return "aligned with attention" if self.attention else "aligned"
 
 
 class Readout(nn.Module):
@@ -118,12 +121,18 @@ class Beside(nn.Module):
 
 
 class AlignedDecoder(Beside):
-    """Step t has the features of source step t."""
+    """Step t has the features of source step t, to which attention adds what it finds in the whole source."""
 
-    def __init__(self, widths: Widths, dropout: float):
+    def __init__(self, part: AlignedDecoderPart, widths: Widths, dropout: float):
         super().__init__()
         self.readout = Readout(widths.memory, widths.output, dropout)
+        self.cross_attention = part.attention.build(widths.memory, part.heads, 0.0) if part.attention else None
+        self.where = part.attention.where.build() if part.attention else Full()
+        self.dropout = Dropout(dropout)
 
     def remember(self, encoded: Encoded) -> AlignedMemory:
-        states = encoded.states
-        return AlignedMemory(self.readout(states.values) * states.mask[..., None], states.lengths)
+        states, lengths, _ = encoded.states
+        if self.cross_attention:
+            queries, memory = self.cross_attention.ask(states), self.cross_attention.remember(states)
+            states = states + self.dropout(self.cross_attention(queries, memory, self.where & Lengths(lengths)))
+        return AlignedMemory(self.readout(states) * encoded.states.mask[..., None], lengths)

@@ -134,7 +134,7 @@ class Transcribe:
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
-        """When each unit is written, given that the answer is right, and what the encoder looks at.
+        """When each unit is written, given that the answer is right, what is looked at then, and by the encoder.
 
         Raises:
             DataError: the answer needs more steps than the source has.
@@ -145,10 +145,13 @@ class Transcribe:
             raise DataError(found, hint="give words that are said in it")
         with record(model) as maps:
             [log_probs] = self._log_probs(model, padded.to(next(model.parameters()).device))
-        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(source), len(answer))
-        when = {ALIGNMENT: occupancy(log_probs.cpu(), answer)[None]} if len(answer) else {}
+        when = occupancy(log_probs.cpu(), answer)
+        seen = {name: weights[0].cpu() for name, weights in maps.items()}
+        of_units = {name: when @ weights if name.startswith("decoder/") else weights for name, weights in seen.items()}
+        of_units |= {ALIGNMENT: when[None]} if len(answer) else {}
         steps, pieces = self.field.steps(source), self.units.pieces(answer)
-        return AttentionMaps.of(steps, pieces, seen | when, self.settings.source.backdrop(source))
+        found = on_axes(of_units, len(source), len(answer))
+        return AttentionMaps.of(steps, pieces, found, self.settings.source.backdrop(source))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         return [Prediction(self.frequent.answer(row), 0.0) for row in rows]
