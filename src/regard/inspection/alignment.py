@@ -162,7 +162,7 @@ class AttentionMaps:
         """Maps by name, such as ``decoder/0/cross``, ``head/copy``, ``decoder/0/self`` or ``encoder/0/self``.
 
         The mean over all layers and heads of what looks from the target at the source, (1, target, source), is added as
-        ``cross/average`` if there is any.
+        ``cross/average`` if there is any; where a map says when each answer was written, as of speech, it is that map.
 
         Args:
             source: pieces as sentencepiece writes them, control tokens and end included.
@@ -176,8 +176,8 @@ class AttentionMaps:
         made = cls(tuple(source), tuple(target), kept, backdrop)
         for name, weights in kept.items():
             made._check(name, weights)
-        cross = [weights for name, weights in kept.items() if name.endswith(AT_SOURCE)]
-        average = {AVERAGE: torch.cat(cross).mean(0, keepdim=True)} if cross else {}
+        averaged = _averaged(kept)
+        average = {AVERAGE: torch.cat(averaged).mean(0, keepdim=True)} if averaged else {}
         return replace(made, maps=kept | average)
 
     @property
@@ -223,10 +223,11 @@ class AttentionMaps:
         }
 
     def view(self) -> dict[str, Any]:
-        """What the attention page draws, weights in thousandths."""
+        """What the attention page draws, weights in thousandths; no average of one head."""
+        alone = sum(map(len, _averaged(self.maps))) == 1
         return {
             "sides": {side: self._side(side) for side in ("source", "target", "written")},
-            "maps": [self._drawn(name) for name in self.maps],
+            "maps": [self._drawn(name) for name in self.maps if not (alone and name == AVERAGE)],
             "backdrop": self.backdrop and self.backdrop.view(),
         }
 
@@ -284,6 +285,13 @@ class AttentionMaps:
         queries, keys = _sides(name)
         heads = (self.maps[name] * _THOUSAND).round().int().tolist()
         return {"name": name, "queries": queries, "keys": keys, "heads": heads}
+
+
+def _averaged(maps: Mapping[str, Tensor]) -> list[Tensor]:
+    def ending(*ends: str) -> list[Tensor]:
+        return [weights for name, weights in maps.items() if name.endswith(ends)]
+
+    return ending("/alignment") or ending(*AT_SOURCE)
 
 
 def _sides(name: str) -> tuple[str, str]:
