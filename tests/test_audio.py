@@ -12,7 +12,7 @@ import torch
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from regard.data import recordings
-from regard.data.audio import Frames, SoundField, SpecAugment, log_mel, mel_filters, normalised, resample
+from regard.data.audio import Frames, SoundField, SpecAugment, Voices, log_mel, mel_filters, normalised, resample
 from regard.data.recordings import Recording, read_recording
 from regard.errors import DataError, InputError
 from regard.layers.embeddings import FrameEmbedding
@@ -243,6 +243,26 @@ def test_what_training_hides() -> None:
     torch.manual_seed(59)
     np.testing.assert_array_equal(augment.masked(frames), found)
     assert frames.all()
+
+
+def test_other_voices_are_faster_and_higher() -> None:
+    """A tone stands elsewhere, for as long as it lasts; one that changes nothing leaves all as it is."""
+    torch.manual_seed(1)
+    hertz, rate, mels = 1000, 16_000, 80
+
+    def heard(by: float) -> np.ndarray:
+        return log_mel(torch.from_numpy(tone(hertz * by, 1.0, rate)).float(), rate, mels).numpy()
+
+    frames = heard(1)
+    np.testing.assert_allclose(Voices(tempo=0, tract=0).spoken(frames, rate), frames, rtol=1e-5)
+    lengths, heights = [], []
+    for _ in range(40):
+        found = Voices(tempo=0.2, tract=0.1).spoken(frames, rate)
+        lengths.append(len(frames) / len(found))
+        heights.append(int(found.mean(0).argmax()))
+    assert 0.8 <= min(lengths) < 0.85 and 1.15 < max(lengths) <= 1.21
+    peaks = [int(heard(by).mean(0).argmax()) for by in (1 / 1.1, 1 / 0.9)]
+    assert abs(min(heights) - peaks[0]) <= 1 and abs(max(heights) - peaks[1]) <= 1
 
 
 def test_only_training_hides() -> None:

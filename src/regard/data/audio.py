@@ -59,6 +59,36 @@ class SpecAugment(Settings):
         return seen
 
 
+class Voices(Settings):
+    """Other voices for training: faster or slower, from a longer or shorter vocal tract.
+
+    Time and frequency are multiplied by numbers drawn from 1 - x to 1 + x (Ko et al. 2015, "Audio Augmentation for
+    Speech Recognition"; Jaitly and Hinton 2013, "Vocal Tract Length Perturbation Improves Speech Recognition").
+    """
+
+    tempo: float = Field(default=0.15, ge=0, le=0.5)
+    tract: float = Field(default=0.1, ge=0, le=0.5)
+
+    def spoken(self, frames: Float32[ndarray, "frames mels"], rate: int) -> Float32[ndarray, "changed mels"]:
+        """The same frames between which others are interpolated; numbers are drawn from torch's generator."""
+        time, mels = frames.shape
+        tempo, tract = (1 + most * (2 * float(torch.rand(())) - 1) for most in (self.tempo, self.tract))
+        highest = _mel(rate / 2)
+        centres = _hertz(np.arange(1, mels + 1) * highest / (mels + 1))
+        bands = _mel(centres * tract) / highest * (mels + 1) - 1
+        steps = np.linspace(0, time - 1, max(round(time / tempo), 1))
+        return _interpolated(_interpolated(frames, steps).T, bands).T.astype(np.float32)
+
+
+def _interpolated(values: Float[ndarray, "places width"], at: Float[ndarray, "_"]) -> Float[ndarray, "_ width"]:
+    """Between neighbours in a straight line; beyond the ends as at the ends."""
+    at = at.clip(0, len(values) - 1)
+    before = at.astype(int)
+    after = np.minimum(before + 1, len(values) - 1)
+    share = (at - before)[:, None]
+    return values[before] * (1 - share) + values[after] * share
+
+
 def _drawn(size: int, longest: int) -> slice:
     length = int(torch.randint(min(longest, size) + 1, ()))
     start = int(torch.randint(size - length + 1, ()))
@@ -87,14 +117,21 @@ def resample(samples: Float[Tensor, "samples"], rate: int, wanted: int) -> Float
     return torch.cat(parts)
 
 
+def _mel(hertz: Any) -> Any:
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def _hertz(mel: Any) -> Any:
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
 def mel_filters(bins: int, rate: int, mels: int) -> Float[Tensor, "bins mels"]:
     """Triangles, each from the centre of the one before to that of the next, the centres evenly spaced in mels.
 
     mel(f) = 2595 log10(1 + f / 700), f in Hz (O'Shaughnessy 1987, "Speech Communication"). ``bins`` of a spectrum lie
     from 0 to half the rate.
     """
-    highest = 2595 * math.log10(1 + rate / 2 / 700)
-    corners = 700 * (10 ** (torch.linspace(0, highest, mels + 2, dtype=torch.float64) / 2595) - 1)
+    corners = torch.from_numpy(_hertz(np.linspace(0, _mel(rate / 2), mels + 2)))
     frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64)[:, None]
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
@@ -172,9 +209,14 @@ class SoundField:
         missing = -len(frames) % self.frames.stack
         return np.pad(frames, ((0, missing), (0, 0))).reshape(-1, self.frames.stack * frames.shape[1])
 
-    def masked(self, steps: Record, augment: SpecAugment) -> Float32[ndarray, "steps features"]:
-        """Steps with some of their frames and mels hidden."""
-        return self._stacked(augment.masked(np.asarray(steps).reshape(-1, self.frames.mels)))
+    def varied(
+        self, steps: Record, voices: Voices | None, augment: SpecAugment | None
+    ) -> Float32[ndarray, "steps features"]:
+        """Steps as another voice would say them, with some of their frames and mels hidden."""
+        frames = np.asarray(steps).reshape(-1, self.frames.mels)
+        if voices:
+            frames = voices.spoken(frames, self.frames.rate)
+        return self._stacked(augment.masked(frames) if augment else frames)
 
     def steps(self, record: Record) -> list[str]:
         """When each step begins."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from pydantic import Field, model_validator
 
-from regard.data.audio import Frames, SoundField, SpecAugment
+from regard.data.audio import Frames, SoundField, SpecAugment, Voices
 from regard.data.fields import TextField
 from regard.data.image import PictureField, PictureForm
 from regard.data.learnt import LearntFile
@@ -88,11 +88,12 @@ class TextSource(Settings):
 
 
 class SoundSource(Settings):
-    """Sound in log-mel frames, some of them hidden in training."""
+    """Sound in log-mel frames, some of them hidden in training, where other ``voices`` may say the same too."""
 
     kind: Literal["sound"] = "sound"
     frames: Frames = Frames()
     augment: SpecAugment | None = SpecAugment()
+    voices: Voices | None = None
 
     def learn(self, train: Rows, vocabulary: Vocabulary, roles: Sequence[str]) -> SoundField:
         return self.field()
@@ -112,11 +113,11 @@ class SoundSource(Settings):
         return Backdrop.spectrogram(np.asarray(source).reshape(-1, self.frames.mels), len(source))
 
     def redraw(self) -> Redraw | None:
-        return partial(_masked, self.field(), self.augment) if self.augment else None
+        return partial(_varied, self) if self.augment or self.voices else None
 
 
-def _masked(field: SoundField, augment: SpecAugment, example: Example) -> Example:
-    return Example(field.masked(example.source, augment), example.target)
+def _varied(source: SoundSource, example: Example) -> Example:
+    return Example(source.field().varied(example.source, source.voices, source.augment), example.target)
 
 
 class PictureSource(PictureForm):

@@ -150,8 +150,8 @@ class Transcribe:
         of_units = {name: when @ weights if name.startswith("decoder/") else weights for name, weights in seen.items()}
         of_units |= {ALIGNMENT: when[None]} if len(answer) else {}
         steps, pieces = self.field.steps(source), self.units.pieces(answer)
-        found = on_axes(of_units, len(source), len(answer))
-        return AttentionMaps.of(steps, pieces, found, self.settings.source.backdrop(source))
+        axes = on_axes(of_units, len(source), len(answer))
+        return AttentionMaps.of(steps, pieces, axes, self.settings.source.backdrop(source))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         return [Prediction(self.frequent.answer(row), 0.0) for row in rows]
