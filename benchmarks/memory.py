@@ -1,7 +1,8 @@
 """Peak memory of training on corpora of growing size: synthetic pairs, encoded once into memory-mapped files.
 
-Each size runs in a process of its own, twice: the first encodes, the second finds the encoded corpus. Mapped pages of
-files are shared and can be dropped at any time, so what is told is the most memory of the process's own (anonymous).
+The model is the same for all, as planning would take a larger one for more text. Each size runs in a process of its
+own, twice: the first encodes, the second finds the encoded corpus. Mapped pages of files are shared and can be dropped
+at any time, so what is told is the most memory of the process's own (anonymous).
 
     python benchmarks/memory.py [--rows 200000 2000000 20000000] [--folder DIR]
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 STEPS = 200
 WORDS = 20_000
 SETTINGS = ["vocabulary.size=4000", "model.width=128", "batching.tokens=2048", f"training.steps={STEPS}"]
+SETTINGS += [f"model.{side}.{name}" for side in ("encoder", "decoder") for name in ("layers=2", "feedforward=256")]
 SETTINGS += ["training.evaluate_every=100", "training.precision=fp32", "training.dev_rows=20"]
 CHILD = """
 import sys, threading, time
