@@ -1,8 +1,8 @@
 """Families of models on Multi30k, German to English: the same text, vocabulary and time, and about as many weights.
 
 Text is that of ``tok/``: normalised, lower-cased, tokenised, and scored as it is (sacreBLEU without tokenizer). Rates
-of learning are the best of a few on val after 250 to 400 updates; the Transformer with its norms after each part warms up as
-slowly as published. What was trained is not trained again.
+of learning are the best of a few on val after 250 to 400 updates; the Transformer with its norms after each part warms
+up as slowly as published. What was trained is not trained again.
 
     python benchmarks/families.py train   --data DIR --out runs/families [--minutes 12] [--families rnn luong]
     python benchmarks/families.py speed   --data DIR [--rounds 5]
