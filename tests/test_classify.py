@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from regard.settings import override
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.classify import Classify, ClassifySettings, Labelled
 from regard.tasks.encoded import encode
+from regard.tasks.generate import GenerateSettings
 from regard.training.objective import build_objective
 
 NOUNS = "film plot actor scene story song ending cast".split()
@@ -105,6 +107,17 @@ def test_labels_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.C
     assert [json.loads(line).get("label") for line in capsys.readouterr().out.splitlines()] == ["bad", "", "good"]
     assert main(["evaluate", str(run.path), write(tmp_path / "rows.tsv", reviews(30, 4))]) == 0
     assert "naive Bayes" in capsys.readouterr().out
+
+
+def test_runs_to_classify_are_compared(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write(tmp_path / "rows.tsv", reviews(30, 4))
+    assert main(["compare", str(run.path), str(run.path), rows]) == 0
+    told = capsys.readouterr().out
+    assert told.count("p = 1.0000  within chance") == 3 and "accuracy  100.00  100.00" in told
+    other = copy(run.predictor)
+    other.recipe = other.recipe.model_copy(update={"task": GenerateSettings()})
+    with pytest.raises(InputError, match="one run is to classify, the other to generate"):
+        run.predictor.compare(other, [])
 
 
 def test_a_label_that_training_has_not_seen(run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from regard.data.series_files import SeriesFiles
 from regard.data.times import Clock
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.errors import DataError, RunError, SettingsError
+from regard.errors import DataError, InputError, RunError, SettingsError
 from regard.inspection.curves import sketch
 from regard.layers.series import Patches
 from regard.models.model import ModelSettings
@@ -272,6 +272,11 @@ def test_what_cannot_be_put_together_is_refused() -> None:
         Recipe(data=SeriesFiles(train=("a.csv",))).corpus()
     with pytest.raises(ValidationError, match="flatten needs an encoder of variables"):
         ModelSettings.model_validate({"kind": "rnn", "decoder": {"kind": "flatten"}})
+
+
+def test_windows_are_not_drawn_again(run: Run) -> None:
+    with pytest.raises(InputError, match="windows of a series overlap"):
+        run.predictor.compare(run.predictor, [])
 
 
 def test_curves_in_a_line() -> None:

@@ -25,6 +25,10 @@ class Evaluation(NamedTuple):
     baseline: Scores
     predictions: list[Prediction]
 
+    @property
+    def texts(self) -> list[str]:
+        return [one.text for one in self.predictions]
+
 
 @runtime_checkable
 class Judging(Protocol):

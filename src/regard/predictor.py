@@ -1,6 +1,6 @@
 """A trained model as its users meet it: raw rows in, answers out, and what the model looked at on the way."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -11,13 +11,15 @@ import torch
 
 from regard.data.rows import Row
 from regard.decoding.search import Search
-from regard.errors import DataError, SettingsError
+from regard.errors import DataError, InputError, SettingsError
 from regard.evaluation import Evaluation, evaluate, predict_rows, source_of
 from regard.inspection.alignment import AttentionMaps
+from regard.metrics.bootstrap import Comparison, paired_bootstrap
+from regard.metrics.text import paired_bootstrap_of_texts
 from regard.padded import Record
 from regard.run_folder import RunFolder
 from regard.settings import parse
-from regard.tasks.task import Cutting, Prediction, Scoring
+from regard.tasks.task import Cutting, Prediction, Scoring, Task
 from regard.training.objective import build_objective
 
 CHUNK = 1024
@@ -82,12 +84,41 @@ class Predictor:
         Raises:
             DataError: there is no row, or one without source or target.
         """
+        return evaluate(self.task, self.model, self._with_targets(rows), self.search(**options), scoring)
+
+    def compare(
+        self, other: "Predictor", rows: Sequence[Row], *, scoring: Scoring = Scoring(), **options: Any
+    ) -> dict[str, Comparison]:
+        """The scores of both on the same rows, and how likely chance alone would make a difference this large.
+
+        Raises:
+            InputError: they do different things, or scores are of windows that overlap.
+            DataError: there is no row, or one without source or target.
+        """
+        verb, others = self.recipe.task.kind, other.recipe.task.kind
+        if verb != others:
+            raise InputError(f"one run is to {verb}, the other to {others}", hint="compare runs of the same verb")
+        if isinstance(self.task, Cutting):
+            found = "windows of a series overlap, and drawing them again says nothing about chance"
+            raise InputError(found, hint="score each with regard evaluate")
+        rows = self._with_targets(rows)
+        ours, theirs = (one.evaluate(rows, scoring=scoring, **options) for one in (self, other))
+        if "bleu" in ours.scores.values:
+            return paired_bootstrap_of_texts(ours.texts, theirs.texts, [row["target"] for row in rows], *scoring)
+
+        def score(task: Task, answers: Sequence[Prediction], places: Sequence[int]) -> Mapping[str, float]:
+            drawn = [answers[place] for place in places], [rows[place] for place in places]
+            return task.score(*drawn, scoring).values
+
+        scores = partial(score, self.task, ours.predictions), partial(score, other.task, theirs.predictions)
+        return paired_bootstrap(*scores, len(rows), ours.scores.signatures)
+
+    def _with_targets(self, rows: Sequence[Row]) -> list[Row]:
         if not rows:
             raise DataError("there are no rows to score", hint="give rows with a source and a target")
         if isinstance(self.task, Cutting):
             rows = self.task.cut(rows)
-        rows = [self.task.row(row, ("source", "target")) for row in rows]
-        return evaluate(self.task, self.model, rows, self.search(**options), scoring)
+        return [self.task.row(row, ("source", "target")) for row in rows]
 
     def inspect(self, row: str | Row, target: str | None = None, **options: Any) -> AttentionMaps:
         """What the model looks at while it writes its own answer, or the target given."""

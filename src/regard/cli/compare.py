@@ -31,25 +31,19 @@ def command(
     **options: Any,
 ) -> None:
     """Paired bootstrap over the rows of DATA: how likely is it that a difference this large comes from chance?"""
-    from regard.data.corpus import read_rows
-    from regard.errors import InputError
-    from regard.metrics.text import bleu_tokenizer, paired_bootstrap
+    from regard.data.corpus import read_as
+    from regard.metrics.names import metric, shown
     from regard.predictor import load
+    from regard.tasks.task import Scoring
 
-    models = [load(run, device) for run in (one, other)]
-    for model in models:
-        if model.recipe.task.kind != "generate":
-            hint = "score each with regard evaluate"
-            raise InputError(f"a run to {model.recipe.task.kind}: only written text is compared", hint=hint)
-    rows = read_rows(data, source, target, tag)
-    references = [row["target"] for row in rows]
-    first, second = ([answer.text for answer in model.predict(rows, **options)] for model in models)
-    tokenizer = tokenize or bleu_tokenizer(references)
-    results = paired_bootstrap(first, second, references, tokenize=tokenizer, lowercase=lowercase)
+    models = load(one, device), load(other, device)
+    rows = read_as(models[0].recipe.data, data, source, target, tag)
+    results = models[0].compare(models[1], rows, scoring=Scoring(tokenize, lowercase), **options)
     if as_json:
         emit({"runs": [one, other], "rows": len(rows), **{name: found._asdict() for name, found in results.items()}})
         return
     for name, found in results.items():
         verdict = "a real difference" if found.p_value < 0.05 else "within chance"
-        print(f"{name:5} {found.one:6.2f}  {found.other:6.2f}  p = {found.p_value:.4f}  {verdict}")
-        print(f"      {found.signature}")
+        first, second = shown(name, found.one), shown(name, found.other)
+        print(f"{metric(name).english}  {first}  {second}  p = {found.p_value:.4f}  {verdict}")
+        print(f"  {found.signature}")

@@ -45,13 +45,12 @@ def command(
     """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
     import time
 
-    from regard.data.corpus import ReadsFiles, read_rows
+    from regard.data.corpus import read_as
     from regard.predictor import load
     from regard.tasks.task import Scoring
 
     model = load(run, device)
-    own = model.recipe.data
-    rows = own.read_files(data) if isinstance(own, ReadsFiles) else read_rows(data, source, target, tag)
+    rows = read_as(model.recipe.data, data, source, target, tag)
     started = time.perf_counter()
     found = model.evaluate(rows, scoring=Scoring(tokenize, lowercase), **options)
     took = time.perf_counter() - started

@@ -127,6 +127,11 @@ class FromFiles(ReadsFiles, Protocol):
     train: tuple[str, ...]
 
 
+def read_as(data: object, paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
+    """Every row in order, for scoring, as some data reads its own files."""
+    return data.read_files(paths) if isinstance(data, ReadsFiles) else read_rows(paths, source, target, tag)
+
+
 def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
     """Every row in order, for scoring; only rows without a source are left out.
 

@@ -7,6 +7,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
 
 from regard.metrics import speech
+from regard.metrics.bootstrap import SAMPLES, Comparison
 
 
 class Scored(NamedTuple):
@@ -82,27 +83,18 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
     return "zh" if 3 * spaceless > len(text) else "13a"
 
 
-class Comparison(NamedTuple):
-    """Two systems' scores on the same rows, and how often chance alone would make a difference this large."""
-
-    one: float
-    other: float
-    p_value: float
-    signature: str
-
-
-def paired_bootstrap(
+def paired_bootstrap_of_texts(
     one: Sequence[str],
     other: Sequence[str],
     references: Sequence[str],
-    *,
-    tokenize: str = "13a",
+    tokenize: str | None = None,
     lowercase: bool = False,
-    samples: int = 1000,
+    samples: int = SAMPLES,
 ) -> dict[str, Comparison]:
     """BLEU and chrF of two systems under paired bootstrap resampling (Koehn 2004, W04-3250) by sacreBLEU."""
     for answers in (one, other):
         _check_pairs(answers, references)
+    tokenize = tokenize or bleu_tokenizer(references)
     metrics = {
         "BLEU": BLEU(tokenize=tokenize, lowercase=lowercase, force=True, references=[list(references)]),
         "chrF2": CHRF(lowercase=lowercase, references=[list(references)]),
