@@ -242,6 +242,18 @@ def test_report_shows_what_it_was_given():
     assert embedded(page)[0]["maps"][0]["name"] == "decoder/0/cross"
 
 
+def test_report_of_errors_has_a_scale_of_their_own() -> None:
+    curve = [{"step": 0, "loss": 1.0}, {"step": 10, "dev_mse": 0.8}, {"step": 20, "dev_mse": 0.4, "dev_mase": 0.9}]
+    sample: Sample = {"source": "▁▂", "reference": "▃", "prediction": "▄"}
+    page = training_report(
+        Report("t", curve=curve, scores={"mse": 0.4, "mase": 0.9}, baseline={"mse": 0.5}, samples=[sample])
+    )
+    assert 'style="width:80.0%"' in page and 'style="width:100.0%"' in page and "differs" not in page
+    lines = [found["points"] for tag, found in Elements(page).tags if tag == "polyline"]
+    heights = [float(point.split(",")[1]) for point in lines[-1].split()]
+    assert len(lines) == 2 and heights[0] < 0.7 * heights[1]
+
+
 def test_report_draws_points_where_they_belong():
     page = training_report(Report("t", curve=[{"step": 0, "loss": 4.0}, {"step": 100, "loss": 0.0}]))
     [line] = [found["points"] for tag, found in Elements(page).tags if tag == "polyline"]

@@ -39,6 +39,7 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
         },
         data_note=" ".join(corpus.notes),
         curve=journal,
+        loss_unit=predictor.task.loss_unit,
         scores=trained.scores,
         baseline=trained.baseline,
         signatures=trained.signatures,

@@ -37,7 +37,7 @@ class Sample(TypedDict):
 class Report:
     """All that the page shows, as plain values; what is left empty is left out.
 
-    Scores run from 0 to 100, higher is better. ``curve`` takes the lines of ``metrics.jsonl``: ``step`` with ``loss``,
+    ``curve`` takes the lines of ``metrics.jsonl``: ``step`` with ``loss``,
     ``dev_loss`` or the scores, each under its name or with ``dev_`` before it. ``data_note`` says what is real and what
     is generated.
     """
@@ -46,7 +46,7 @@ class Report:
     summary: Mapping[str, str] = field(default_factory=dict)
     data_note: str = ""
     curve: Sequence[Mapping[str, Any]] = ()
-    loss_unit: str = "nats per token"
+    loss_unit: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, float] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
@@ -60,10 +60,10 @@ def training_report(report: Report) -> str:
     """One self-contained HTML page."""
     sections = [
         _summary(report),
-        _section("Scores out of 100", "得分（满分 100）", _cards(_score(report, name) for name in report.scores)),
+        _section("Scores", "得分", _cards(_score(report, name) for name in report.scores)),
         _section("Learning", "学习过程", _charts(report)),
         _section("Scores by group", "分组得分", _groups(report.groups)),
-        _section("Answers", "回答示例", _cards(map(_sample, report.samples))),
+        _section("Answers", "回答示例", _cards(_sample(one, _exact(report)) for one in report.samples)),
         _section("What the model looked at", "模型看了哪里", attention_viewer(report.attention)),
         _section("Try next", "接下来试试", "".join(f"<pre>{html.escape(line)}</pre>" for line in report.next_commands)),
     ]
@@ -94,7 +94,7 @@ def _summary(report: Report) -> str:
 
 def _score(report: Report, name: str) -> str:
     value, trivial = report.scores[name], report.baseline.get(name)
-    shown = f"<h3>{_metric(name)}</h3><strong>{score_shown(name, value)}</strong>{_bar(value, trivial)}"
+    shown = f"<h3>{_metric(name)}</h3><strong>{score_shown(name, value)}</strong>{_scaled_bar(name, value, trivial)}"
     if trivial is not None:
         shown += f"<div>{both('trivial baseline', '简单基线')} {score_shown(name, trivial)}</div>"
     if trivial is not None and not is_better(name, value, trivial):
@@ -106,6 +106,14 @@ def _score(report: Report, name: str) -> str:
 
 def _metric(name: str) -> str:
     return both(*metric(name)[:2])
+
+
+def _scaled_bar(name: str, value: float, trivial: float | None) -> str:
+    """Of shares as they are, of other scores the larger one fills the bar."""
+    if metric(name).is_share:
+        return _bar(value, trivial)
+    largest = max(value, trivial or 0) or 1
+    return _bar(100 * value / largest, trivial and 100 * trivial / largest)
 
 
 def _bar(*values: float | None) -> str:
@@ -124,9 +132,15 @@ def _groups(groups: Mapping[str, Group]) -> str:
     return f'<ol class="card groups">{"".join(items)}</ol>' if groups else ""
 
 
-def _sample(sample: Sample) -> str:
+def _exact(report: Report) -> bool:
+    """Whether answers can be right or wrong; numbers and free text cannot."""
+    return any(metric(name).is_share for name in report.scores)
+
+
+def _sample(sample: Sample, exact: bool) -> str:
     right = sample["prediction"] == sample["reference"]
-    verdict = _verdict("right", "✓ as expected", "✓ 正确") if right else _verdict("wrong", "✗ differs", "✗ 不同")
+    marked = _verdict("right", "✓ as expected", "✓ 正确") if right else _verdict("wrong", "✗ differs", "✗ 不同")
+    verdict = marked if exact else ""
     tag = _text(sample["tag"], "tag") if "tag" in sample else ""
     expected = "" if right else f'<p class="soft">{both("expected", "应为")} {_text(sample["reference"])}</p>'
     answer = _text(sample["prediction"], "answer", "p")
@@ -149,11 +163,15 @@ def _charts(report: Report) -> str:
         both("training loss", "训练损失"): _points(report.curve, "loss"),
         both("dev loss", "验证损失"): _points(report.curve, "dev_loss"),
     }
+    shares = [name for name in report.scores if metric(name).is_share]
     scores = {
-        _metric(name): _points(report.curve, name) or _points(report.curve, f"dev_{name}") for name in report.scores
+        _metric(name): _points(report.curve, f"dev_{name}") or _points(report.curve, name)
+        for name in shares or [*report.scores][:1]
     }
     unit = both(f"loss ({report.loss_unit})", f"损失（{report.loss_unit}）", "tspan")
-    charts = _chart(losses, unit) + _chart(scores, both("score on dev rows", "验证集得分", "tspan"), highest=100.0)
+    charts = _chart(losses, unit) + _chart(
+        scores, both("score on dev rows", "验证集得分", "tspan"), 100.0 if shares else 0.0
+    )
     return f'<div class="charts">{charts}</div>' if charts else ""
 
 

@@ -5,15 +5,16 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """A score in English and in Chinese, and whether lower is better."""
+    """A score in English and in Chinese, whether lower is better, and whether it is a share, from 0 to 100."""
 
     english: str
     chinese: str
     lower_is_better: bool = False
+    is_share: bool = True
 
 
 METRICS = {
-    "loss": Metric("loss", "损失", True),
+    "loss": Metric("loss", "损失", True, False),
     "bleu": Metric("BLEU", "BLEU"),
     "chrf": Metric("chrF", "chrF"),
     "exact_match": Metric("exact match", "完全匹配"),
@@ -24,15 +25,15 @@ METRICS = {
     "token_accuracy": Metric("token accuracy", "词元准确率"),
     "f1": Metric("F1", "F1"),
     "macro_f1": Metric("macro F1", "宏平均 F1"),
-    "loss_per_character": Metric("loss per character", "每字符损失", True),
-    "bits_per_character": Metric("bits per character", "每字符比特数", True),
-    "perplexity": Metric("perplexity", "困惑度", True),
+    "loss_per_character": Metric("loss per character", "每字符损失", True, False),
+    "bits_per_character": Metric("bits per character", "每字符比特数", True, False),
+    "perplexity": Metric("perplexity", "困惑度", True, False),
     "calibration_error": Metric("calibration error", "校准误差", True),
-    "mse": Metric("MSE", "均方误差", True),
-    "mae": Metric("MAE", "平均绝对误差", True),
-    "smape": Metric("sMAPE", "对称平均绝对百分比误差", True),
-    "mase": Metric("MASE", "平均绝对标度误差", True),
-    "quantile_loss": Metric("quantile loss", "分位数损失", True),
+    "mse": Metric("MSE", "均方误差", True, False),
+    "mae": Metric("MAE", "平均绝对误差", True, False),
+    "smape": Metric("sMAPE", "对称平均绝对百分比误差", True, False),
+    "mase": Metric("MASE", "平均绝对标度误差", True, False),
+    "quantile_loss": Metric("quantile loss", "分位数损失", True, False),
     "word_error_rate": Metric("word error rate", "词错误率", True),
     "phone_error_rate": Metric("phone error rate", "音素错误率", True),
     "character_error_rate": Metric("character error rate", "字错误率", True),

@@ -87,7 +87,7 @@ class Labelled(Prediction):
 class Classify:
     """An answer of one step; the decoder may read it off the encoder (``pool``) or look for it with its attention."""
 
-    blank = Labelled("", 0.0)
+    blank, loss_unit = Labelled("", 0.0), "nats per label"
 
     def __init__(self, settings: ClassifySettings, field: SourceField, labels: Labels, baseline: Baseline):
         self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline

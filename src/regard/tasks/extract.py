@@ -95,7 +95,8 @@ class Extracted(Prediction):
 class Extract:
     """Question and passage are read as one sequence, each with an end; two steps point at the passage."""
 
-    blank, tags, redraw = Extracted("", 0.0), frozenset[str](), None
+    blank, loss_unit = Extracted("", 0.0), "nats per answer"
+    tags, redraw = frozenset[str](), None
     vocabulary = END + 1  # of the two tokens before the steps; the source has an embedding of its own
 
     def __init__(self, settings: ExtractSettings, field: TextField, baseline: SlidingWindow):

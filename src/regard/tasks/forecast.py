@@ -84,7 +84,8 @@ class Forecast:
     Tokens have no meaning here: each step ahead is a start token, and what tells steps apart is the decoder's own.
     """
 
-    blank, redraw, vocabulary = Forecasted("", 0.0), None, END + 1
+    blank, loss_unit = Forecasted("", 0.0), "of scaled values"
+    redraw, vocabulary = None, END + 1
     tags: tuple[str, ...] = ()
 
     def __init__(self, settings: ForecastSettings, scale: Scale, ridge: Ridge | None = None):

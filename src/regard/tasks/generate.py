@@ -83,7 +83,7 @@ class GenerateSettings(Settings):
 class Generate:
     """The answer is searched for token by token; a source that is text shares the vocabulary of the targets."""
 
-    blank = Prediction("", 0.0)
+    blank, loss_unit = Prediction("", 0.0), "nats per token"
 
     def __init__(
         self,

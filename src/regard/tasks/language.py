@@ -71,7 +71,7 @@ class Continue:
     """
 
     source_builder = redraw = None
-    blank = Prediction("", 0.0)
+    blank, loss_unit = Prediction("", 0.0), "nats per token"
 
     def __init__(self, settings: ContinueSettings, field: TextField, ngrams: NGrams):
         self.settings, self.field, self.ngrams = settings, field, ngrams

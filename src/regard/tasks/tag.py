@@ -83,7 +83,8 @@ class Tag:
     Where training has a token for each character, a text without blanks is read by characters.
     """
 
-    blank, redraw, source_builder = Tagged("", 0.0), None, None
+    blank, loss_unit = Tagged("", 0.0), "nats per tag"
+    redraw = source_builder = None
 
     def __init__(self, settings: TagSettings, field: TextField, labels: Labels, baseline: FrequentTags):
         self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline

@@ -133,6 +133,10 @@ class Task(Protocol):
         """The score by which the best weights are chosen."""
 
     @property
+    def loss_unit(self) -> str:
+        """What the mean loss counts, for people."""
+
+    @property
     def blank(self) -> Prediction:
         """The answer to a row that has nothing to answer."""
 

@@ -66,7 +66,7 @@ class Transcribe:
     decoder of its model, ``aligned``, reads them off the encoder.
     """
 
-    baseline_name, blank = "most frequent word", Prediction("", 0.0)
+    blank, loss_unit, baseline_name = Prediction("", 0.0), "nats per unit", "most frequent word"
 
     def __init__(self, settings: TranscribeSettings, units: Units, frequent: MostFrequent):
         self.settings, self.units, self.frequent = settings, units, frequent
