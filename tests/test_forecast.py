@@ -263,6 +263,7 @@ def test_what_was_looked_at_is_called_by_its_time(kind: str, names: tuple[str, s
     assert maps.words["target"][0].text == "1970-01-02 06:00" and len(maps.words["target"]) == 6
     assert maps.maps and all(torch.allclose(one.sum(-1), torch.ones(())) for one in maps.maps.values())
     assert ("cross/average" in maps.maps) == (kind == "rnn")
+    assert maps.backdrop is None if kind == "inverted" else len(maps.backdrop.boxes) == len(words)
 
 
 def test_what_cannot_be_put_together_is_refused() -> None:

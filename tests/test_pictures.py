@@ -255,6 +255,16 @@ def test_a_spectrogram_is_a_backdrop() -> None:
     assert (found.pixels[-1, :10] == 255).all() and not found.pixels[0].any()
 
 
+def test_curves_are_a_backdrop() -> None:
+    """One that rises from the lower left corner, and one that never changes, along the bottom or top."""
+    values = np.stack([np.arange(90.0), np.ones(90)], 1)
+    found = Backdrop.curves(values, 9)
+    assert found.pixels.shape == (120, 900, 3) and found.boxes[1] == (100.0, 0.0, 200.0, 120.0)
+    dark = [np.flatnonzero(column < 128) for column in found.pixels[:, ::90, 0].T]
+    rising = np.array([places[0] for places in dark])
+    assert (np.diff(rising) < 0).all() and (found.pixels < 128).any(axis=(0, 2)).all()
+
+
 def idx(path: Path, values: np.ndarray) -> None:
     header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     path.write_bytes(gzip.compress(header + values.tobytes(), 1))

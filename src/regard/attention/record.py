@@ -53,4 +53,6 @@ def _widen(seen: Tensor, keys: int) -> Tensor:
 
 
 def _name(path: str) -> str:
-    return "/".join(part.removesuffix("_attention") for part in path.split(".") if part not in ("layers", "mixing"))
+    return "/".join(
+        part.removesuffix("_attention") for part in path.split(".") if part not in ("layers", "mixing", "inner")
+    )

@@ -20,6 +20,7 @@ from regard.data.tokenisers import END, START, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
+from regard.inspection.backdrop import Backdrop
 from regard.inspection.curves import sketch
 from regard.layers.embeddings import TokenEmbedding
 from regard.layers.series import SeriesEmbedding, Window
@@ -184,15 +185,16 @@ class Forecast:
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
-        """Steps are called by how many they are before or after the end of the source; heads of all variables stand
-        side by side where each is read by itself."""
+        """Steps are called by how many they are before or after the end of the source, over its curves; heads of all
+        variables stand side by side where each is read by itself."""
         with record(model) as maps:
             self._ahead(model, pad([source]).to(next(model.parameters()).device))
         read = [weights for name, weights in maps.items() if name.startswith("encoder/")]
         names = self._read(read[0].shape[-1], len(read[0])) if read else self._read(self.window.steps, 1)
         found = {name: weights.flatten(0, 1).cpu() for name, weights in maps.items()}
         ahead = [f"{BLANK}+{step}" for step in range(1, self.window.horizon + 1)]
-        return AttentionMaps.of(names, ahead, on_axes(found, len(names), len(ahead)))
+        backdrop = Backdrop.curves(np.asarray(source), len(names)) if names[0].startswith(AGO) else None
+        return AttentionMaps.of(names, ahead, on_axes(found, len(names), len(ahead)), backdrop)
 
     def _read(self, number: int, rows: int) -> list[str]:
         """What is read: steps, patches by their first step, or the variables, as many as they are and in one row."""
