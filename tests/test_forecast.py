@@ -266,6 +266,23 @@ def test_what_was_looked_at_is_called_by_its_time(kind: str, names: tuple[str, s
     assert maps.backdrop is None if kind == "inverted" else len(maps.backdrop.boxes) == len(words)
 
 
+def test_patches_are_called_by_the_step_they_begin_at() -> None:
+    task, past = a_task(input=28), series(30)
+    for stride, begins in ((8, [28, 20, 12]), (16, [28, 12])):
+        model = a_model(task, "patch", encoder={"stride": stride})
+        maps = task.look(model, task.source({"source": past}), ())
+        assert list(maps.source) == [f"▁-{begin}" for begin in begins] and "encoder/0/self" in maps.maps
+        assert maps.backdrop.boxes[1][0] == maps.backdrop.pixels.shape[1] * stride / 28
+
+
+def test_a_start_beside_the_clock_is_refused(run: Run) -> None:
+    past = [[50.0, 0.05]] * 48
+    for start in ("2024-01-31 00:30", "2024-01-31T00:00Z"):
+        with pytest.raises(DataError, match="is no time of the model, a step of which is a hour") as caught:
+            run.predictor.predict([{"source": past, "start": start}])
+        assert "2024-01-31 00:00" in str(caught.value.hint)
+
+
 def test_what_cannot_be_put_together_is_refused() -> None:
     with pytest.raises(DataError, match="windows of series, and these rows are none"):
         ForecastSettings().learn(TextRows.of([{"source": "a", "target": "b"}]), Vocabulary())
@@ -289,3 +306,5 @@ def test_a_forecast_is_drawn() -> None:
     band = {"0.1": waves(6) - 1, "0.5": waves(6), "0.9": waves(6) + 1}
     figure = Forecasted("", 0.0, values=waves(6), quantiles=band, past=series(30)).plot()
     assert [axes.get_ylabel() for axes in figure.axes] == ["load", "heat"] and len(figure.axes[0].lines) == 2
+    median = {"0.5": waves(6)}
+    assert Forecasted("", 0.0, values=waves(6), quantiles=median, past=series(30)).plot().axes

@@ -258,7 +258,7 @@ def test_a_spectrogram_is_a_backdrop() -> None:
 def test_curves_are_a_backdrop() -> None:
     """One that rises from the lower left corner, and one that never changes, along the bottom or top."""
     values = np.stack([np.arange(90.0), np.ones(90)], 1)
-    found = Backdrop.curves(values, 9)
+    found = Backdrop.curves(values, [*range(0, 90, 10)])
     assert found.pixels.shape == (120, 900, 3) and found.boxes[1] == (100.0, 0.0, 200.0, 120.0)
     dark = [np.flatnonzero(column < 128) for column in found.pixels[:, ::90, 0].T]
     rising = np.array([places[0] for places in dark])

@@ -16,7 +16,12 @@ from regard.data.tables import read_table
 from regard.data.times import Clock, Stamps, read_times
 from regard.errors import DataError
 from regard.metrics.series import mae, mase, mse, quantile_loss, smape
+from regard.models.model import ModelSettings
+from regard.proposals import propose_windows
+from regard.recipe import Recipe
+from regard.tasks.forecast import ForecastSettings
 
+LINEAR = ModelSettings.model_validate({"kind": "linear"})
 HOURS = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(60)]
 
 
@@ -46,6 +51,7 @@ def unix(*parts: int) -> int:
         ("2024-01-31T07:05:09.250Z", (2024, 1, 31, 7, 5, 9)),
         ("2024-01-31 07:05:09+02:00", (2024, 1, 31, 5, 5, 9)),
         ("2024-01-31 07:05-0330", (2024, 1, 31, 10, 35)),
+        ("2024-01-31 07:05:09+02", (2024, 1, 31, 5, 5, 9)),
         ("31.01.2024 07:05", (2024, 1, 31, 7, 5)),
         ("31/1/2024", (2024, 1, 31)),
         ("1/31/2024 12:05 AM", (2024, 1, 31, 0, 5)),
@@ -174,6 +180,53 @@ def test_columns_that_cannot_be_learnt_from(tmp_path: Path, spoil, told: str) ->
     rows = [spoil(row, place) for place, row in enumerate(hourly())]
     with pytest.raises(DataError, match=told):
         SeriesFiles(train=(table(tmp_path / "a.csv", rows),)).load(4, 2)
+
+
+def test_commas_between_thousands_and_before_decimals(tmp_path: Path) -> None:
+    rows = hourly()
+    rows[3], rows[4] = (rows[3][0], '"1,234.5"', 1), (rows[4][0], '"-12,345"', 1)
+    [one], _ = read_series([table(tmp_path / "a.csv", rows)])
+    assert one.values[3:5, 0].tolist() == [1234.5, -12345]
+    with pytest.raises(DataError, match="row 1: '0,5' is no finite number") as caught:
+        read_series([table(tmp_path / "b.csv", [(time, f'"{place},5"', 1) for place, (time, *_) in enumerate(rows)])])
+    assert "write a point" in str(caught.value.hint)
+
+
+def test_several_series_need_a_key(tmp_path: Path) -> None:
+    rows = [(time, shop, shop * 100 + place) for place, (time, *_) in enumerate(hourly(40)) for shop in (1, 2, 3)]
+    path = table(tmp_path / "a.csv", rows, "time,shop,sales")
+    with pytest.raises(DataError, match="80 of 120 rows are at a time that was there before") as caught:
+        read_series([path], target="sales")
+    assert "--tag" in str(caught.value.hint)
+    assert [one.name for one in read_series([path], key="shop", target="sales")[0]] == ["1", "2", "3"]
+
+
+def test_days_are_not_taken_for_months(tmp_path: Path) -> None:
+    rows = [("a", f"20{year}-{month:02}-01", month) for year in (20, 21, 22, 23) for month in range(1, 13)]
+    rows += [("b", f"2023-01-{day:02}", day) for day in range(1, 31)]
+    with pytest.raises(DataError, match="series 'b': most steps are a month, but 29 times lie between"):
+        read_series([table(tmp_path / "a.csv", rows, "shop,time,sales")])
+
+
+def test_names_above_times_of_any_form(tmp_path: Path) -> None:
+    for cells in (["01/31/2024", "02/29/2024"], ["2024 Q1", "2024 Q2"], ["Jan 2024", "Feb 2024"]):
+        rows = [(cell, "" if place == 1 else place) for place, cell in enumerate(cells * 3)]
+        found = read_table([Path(table(tmp_path / "a.csv", rows, "day,sales"))])
+        assert found.named and len(found.rows) == 6
+
+
+def test_texts_at_times_are_no_series(tmp_path: Path) -> None:
+    rows = [(f"2024-01-{day:02}", f"text number {day} of some", day % 2) for day in range(1, 29)]
+    assert recognise(read_table([Path(table(tmp_path / "a.csv", rows, "date,text,label"))])) != "forecast"
+
+
+def test_a_proposed_window_fits(tmp_path: Path) -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    for steps in (73, 84, 90):
+        rows = [(f"{start + timedelta(days=day):%Y-%m-%d}", day % 5 + day / 7) for day in range(steps)]
+        files = SeriesFiles(train=(table(tmp_path / f"{steps}.csv", rows, "date,sales"),))
+        recipe, _ = propose_windows(Recipe(data=files, task=ForecastSettings(horizon=24), model=LINEAR))
+        assert len(files.load(recipe.task.input, 24).train)
 
 
 def test_a_series_that_is_too_short(tmp_path: Path) -> None:

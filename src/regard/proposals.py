@@ -9,6 +9,7 @@ import numpy as np
 from regard.data.batching import Batching, first_pool, padding
 from regard.data.corpus import Corpus
 from regard.data.scaling import season_of
+from regard.data.series import Borders
 from regard.data.series_files import SeriesFiles
 from regard.data.splitting import tags_of
 from regard.data.tokenisers import HAN
@@ -61,11 +62,13 @@ def propose_windows(recipe: Recipe) -> tuple[Recipe, str]:
     """How far a forecast looks back: four horizons, two seasons at least, and not beyond what the series has."""
     assert isinstance(recipe.data, SeriesFiles) and isinstance(recipe.task, ForecastSettings)
     series, horizon = recipe.data.read()[0], recipe.task.horizon
-    longest = max(series, key=len)
-    changing = [one.values / one.values.std(0).clip(min=1e-300) for one in series]
-    season = season_of(changing, longest.clock, len(longest) // 3)
+    given = Borders(*recipe.data.borders) if recipe.data.borders else None
+    trained = [one[: max((given or Borders.of(len(one), horizon)).train, 0)] for one in series]
+    longest = max(trained, key=len)
+    changing = [one.values / one.values.std(0).clip(min=1e-300) for one in trained if len(one)]
+    season = season_of(changing, longest.clock, len(longest) // 2) if changing else 1
     wanted = max(4 * horizon, 2 * season)
-    reach = max(min(wanted, MOST_REACH, (len(longest) * 7 // 10 - horizon) // 2), 1)
+    reach = max(min(wanted, MOST_REACH, (len(longest) - horizon) // 2), 1)
     again = f"changes come again every {season} steps" if season > 1 else "no season was found"
     reason = f"look back {reach} steps and ahead {horizon} (--horizon): {again}"
     return recipe.model_copy(update={"task": recipe.task.model_copy(update={"input": reach})}), reason

@@ -42,13 +42,20 @@ def recognise(table: Table) -> str:
         return _one_column(table)
     times = [name for name in table.columns if _has_times(table, name)]
     numbers = [name for name in table.columns if _mostly(table, name, is_number)]
-    if times and numbers and len(times) + len(numbers) >= len(table.columns) - 1:
+    others = [name for name in table.columns if name not in (*times, *numbers)]
+    if times and numbers and (not others or (len(others) == 1 and _repeats(table, others[0]))):
         return "forecast"
     if _said_to_be(table, SOURCE_NAMES) and _said_to_be(table, tuple(set(TARGET_NAMES) - set(LABEL_NAMES))):
         return "generate"
     if len(table.columns) == 2:
         return _two_columns(table)
     return "generate"
+
+
+def _repeats(table: Table, name: str) -> bool:
+    """Whether a column can tell series apart: each value stands in several rows."""
+    cells = table.column(name)
+    return not _said_to_be(table, LABEL_NAMES) and 2 * len(set(cells)) <= len(cells)
 
 
 def _has_times(table: Table, name: str) -> bool:

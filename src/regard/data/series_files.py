@@ -1,6 +1,7 @@
 """Tables with a time column, one variable a column, several series by a key: read, put in order, filled, cut."""
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,16 @@ from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
 
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
-MOST_MISSING = 0.5
+MOST_MISSING, MOST_REPEATED = 0.5, 0.1
+"""Of the steps of a series; of the rows of a table without a key, at times that were there before."""
+
 JUDGED = 1000
+
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?[\d.]*\d,\d+")
+
+
+REPEATED = "rows at a time that was there before (summer time ends so): their mean was taken"
 
 
 class Columns(NamedTuple):
@@ -107,11 +116,20 @@ def _read_file(path: str, time: str | None, key: str | None, target: str | None)
         members[name].append(place)
     mended = Counter[str]()
     ordered = {name: _ordered(stamps, values, np.array(places), mended) for name, places in members.items()}
+    if not columns.key:
+        _refuse_several(path, len(rows), mended[REPEATED])
     clock = Clock.of(max((one for one, _ in ordered.values()), key=lambda one: len(one.seconds)))
     series = [_regular(path, name, columns, clock, *one, mended) for name, one in ordered.items()]
     by = f", {len(series)} of them by '{columns.key}'" if columns.key else ""
     note = f"{path}: series of {len(columns.variables)} variables ({_some(columns.variables)}){by}, a step is a "
     return series, [note + clock.describe(), *(f"{count:,} {what}" for what, count in mended.items() if count)]
+
+
+def _refuse_several(path: str, rows: int, repeated: int) -> None:
+    """Raises DataError: the times of a table without a key come again and again."""
+    if repeated > MOST_REPEATED * rows:
+        found = f"{repeated:,} of {rows:,} rows are at a time that was there before: several series below each other?"
+        raise DataError(found, where=path, hint="name the column that tells them apart with --tag")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -159,7 +177,8 @@ def _time_column(table: Table) -> str:
 def _is_numeric(table: Table, name: str) -> bool:
     """Whether most cells are numbers; one that is none is then a fault to be told."""
     cells = [cell for cell in table.column(name)[:JUDGED] if cell.strip().lower() not in MISSING]
-    return not cells or sum(_number(cell) is not None for cell in cells) > 0.9 * len(cells)
+    meant = sum(_number(cell) is not None or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None for cell in cells)
+    return meant > 0.9 * len(cells) or not cells
 
 
 def _is_count(table: Table, name: str) -> bool:
@@ -175,8 +194,9 @@ def _is_increasing(table: Table, time: str) -> bool:
 
 
 def _number(cell: str) -> float | None:
+    """Commas stand between thousands, or it is none."""
     try:
-        return float(cell.replace(",", ""))
+        return float(cell.replace(",", "") if _THOUSANDS.fullmatch(cell.strip()) else cell)
     except ValueError:
         return None
 
@@ -194,6 +214,8 @@ def _numbers(path: str, name: str, cells: Sequence[str]) -> ndarray:
         number = _number(cell)
         if number is None or math.isinf(number):
             hint = "correct it, or leave the cell empty, and it is filled from its neighbours"
+            if _DECIMAL_COMMA.fullmatch(cell.strip()):
+                hint = "write a point and not a comma before the decimals"
             raise DataError(f"column '{name}', row {row + 1}: '{cell}' is no finite number", where=path, hint=hint)
         values[row] = number
     if np.isnan(values).all():
@@ -206,9 +228,7 @@ def _ordered(stamps: Stamps, values: ndarray, places: ndarray, mended: Counter[s
     seconds, rows = stamps.seconds[places], values[places]
     mended["rows that were not in the order of time: sorted"] += int(np.count_nonzero(np.diff(seconds) < 0))
     distinct, inverse = np.unique(seconds, return_inverse=True)
-    mended["rows at a time that was there before (summer time ends so): their mean was taken"] += int(
-        len(seconds) - len(distinct)
-    )
+    mended[REPEATED] += len(seconds) - len(distinct)
     if len(distinct) == len(seconds):
         return Stamps(distinct, stamps.zoned), rows[np.argsort(seconds, kind="stable")]
     known = ~np.isnan(rows)
@@ -228,21 +248,21 @@ def _regular(
         DataError: times lie beside the clock, most are missing, or a variable has no value at all.
     """
     places, beside = clock.places(stamps.seconds)
+    beside = (beside > 0) | (np.diff(places, prepend=places[0] - 1) == 0)
     if beside.any():
         row = int(np.flatnonzero(beside)[0])
         times = np.datetime_as_string(stamps.seconds[row : row + 1].astype("M8[s]"))[0]
         found = f"series '{name}': most steps are a {clock.describe()}, but {np.count_nonzero(beside):,} times lie "
         hint = "take means over equal steps first, or give files of one frequency"
         raise DataError(f"{found}between, the first at {times}", where=path, hint=hint)
-    places, first_of = np.unique(places, return_index=True)
     steps = int(places[-1] - places[0]) + 1
     if len(places) < (1 - MOST_MISSING) * steps:
         found = f"series '{name}' has {len(places):,} of {steps:,} steps of a {clock.describe()}"
         raise DataError(found, where=path, hint="take means over longer steps first")
     mended["steps that were missing (summer time begins so): filled in a straight line"] += steps - len(places)
     full = np.full((steps, values.shape[1]), math.nan)
-    full[places - places[0]] = values[first_of]
-    mended["single values that were missing: filled in a straight line"] += int(np.isnan(values[first_of]).sum())
+    full[places - places[0]] = values
+    mended["single values that were missing: filled in a straight line"] += int(np.isnan(values).sum())
     filled = np.stack([*_filled(path, name, columns, full)], axis=1)
     return Series(name, columns.variables, clock, int(places[0]), filled)
 

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from regard.data.lines import is_gzip, lines
 from regard.data.objects import BLANK, objects
+from regard.data.times import form_of
 from regard.errors import DataError
 
 # What a column may be called, most telling name first, in lower case; these words make a first line a header.
@@ -57,7 +58,6 @@ RETURN = "\ufdd2"
 """What the reader of CSV sees for a carriage return within a line, at which it would stop."""
 
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
-_TIME = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ]\d{1,2}:\d\d.*)?)?")
 
 
 Cells = tuple[str, ...]
@@ -122,11 +122,6 @@ def read_table(paths: Sequence[Path]) -> Table:
 
 def is_number(cell: str) -> bool:
     return _NUMBER.fullmatch(cell.strip()) is not None
-
-
-def is_time(cell: str) -> bool:
-    """A date that begins with its year, with or without day and hour."""
-    return _TIME.fullmatch(cell.strip()) is not None
 
 
 def is_language(name: str) -> bool:
@@ -217,9 +212,15 @@ def _is_known(name: str) -> bool:
 
 
 def _names_figures(name: str, others: list[Cells], place: int) -> bool:
-    if len(others) < 3 or not name or is_number(name) or is_time(name):
+    """A column of numbers or times with a name above them that is neither; some may be missing."""
+    if not name or _is_figure(name):
         return False
-    return all(is_number(row[place]) or is_time(row[place]) for row in others)
+    cells = [row[place] for row in others if row[place].strip()]
+    return len(cells) >= 3 and all(map(_is_figure, cells))
+
+
+def _is_figure(cell: str) -> bool:
+    return is_number(cell) or form_of(cell) is not None
 
 
 def _numbers(width: int) -> Cells:

@@ -22,7 +22,7 @@ MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 
 _TIME = (
     r"(?:(?:T|,? )(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d+)?)? ?(?P<half>[AaPp][Mm])?"
-    r" ?(?P<zone>Z|UTC|[+-]\d\d:?\d\d)?)?"
+    r" ?(?P<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)?)?"
 )
 _FORMS = {
     "year first": rf"(?P<year>\d{{4}})[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?{_TIME}",
@@ -119,7 +119,7 @@ def _offset(zone: str | None) -> int:
     """Seconds that a zone is ahead of UTC."""
     if zone in (None, "Z", "UTC"):
         return 0
-    hours, minutes = int(zone[1:3]), int(zone[-2:])
+    hours, minutes = int(zone[1:3]), int(zone[3:].removeprefix(":") or 0)
     return (3600 * hours + 60 * minutes) * (-1 if zone[0] == "-" else 1)
 
 

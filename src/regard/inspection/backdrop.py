@@ -1,6 +1,7 @@
 """What lies under the source axis of a map: the picture, spectrogram or curves that the steps are places of."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,11 +35,12 @@ class Backdrop:
         """Low frequencies at the bottom, loud is bright; steps share the frames evenly."""
         low, high = np.quantile(frames, (0.02, 0.995))
         bright = ((frames - low) / max(high - low, 1e-6)).clip(0, 1).T[::-1, :, None]
-        return cls.picture(bright.astype(np.float32), _stripes(bright, steps))
+        edges = np.linspace(0, bright.shape[1], steps + 1).tolist()
+        return cls.picture(bright.astype(np.float32), _stripes(bright, edges))
 
     @classmethod
-    def curves(cls, values: Float[ndarray, "times variables"], steps: int) -> "Backdrop":
-        """Every variable between its least and its greatest value, dark on white; steps share the time evenly."""
+    def curves(cls, values: Float[ndarray, "times variables"], begins: Sequence[int]) -> "Backdrop":
+        """Every variable between its least and its greatest value, dark on white; each step lasts until the next."""
         low, high = values.min(0), values.max(0)
         heights = 1 - (values - low) / np.where(high > low, high - low, 1)
         wide = max(CURVE_WIDTH // len(values), 1)
@@ -50,7 +52,7 @@ class Backdrop:
             before = np.r_[row[:1], row[:-1]]
             inside = (pixels >= np.minimum(row, before) - 0.6) & (pixels <= np.maximum(row, before) + 0.6)
             drawn[inside] = 0.25
-        return cls.picture(drawn, _stripes(drawn, steps))
+        return cls.picture(drawn, _stripes(drawn, [float(wide * begin) for begin in (*begins, len(values))]))
 
     def view(self) -> dict[str, Any]:
         """As the attention page draws it."""
@@ -59,8 +61,6 @@ class Backdrop:
         return {"height": height, "width": width, "pixels": encoded, "boxes": self.boxes}
 
 
-def _stripes(pixels: ndarray, steps: int) -> tuple[Box, ...]:
-    """From the top to the bottom, all of one width."""
-    height, width, _ = pixels.shape
-    edges = np.linspace(0, width, steps + 1).tolist()
-    return tuple((left, 0.0, right, float(height)) for left, right in pairwise(edges))
+def _stripes(pixels: ndarray, edges: Sequence[float]) -> tuple[Box, ...]:
+    """From the top to the bottom, side by side."""
+    return tuple((left, 0.0, right, float(len(pixels))) for left, right in pairwise(edges))

@@ -44,7 +44,7 @@ def forecast_figure(
     for place, (name, axes) in enumerate(zip(variables, panels, strict=True)):
         axes.plot(np.arange(-len(before), 0), before[:, place], color="0.4")
         axes.plot(steps, values[:, place], color="C0")
-        if quantiles:
+        if len(quantiles) > 1:
             low, *_, high = quantiles.values()
             axes.fill_between(steps, low[:, place], high[:, place], color="C0", alpha=0.2)
         axes.set_ylabel(name)

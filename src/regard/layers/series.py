@@ -58,6 +58,7 @@ class Patches(nn.Module):
         super().__init__()
         self.length, self.stride = min(length, steps), stride
         self.number = (steps + stride - self.length) // stride + 1
+        self.begins = [min(patch * stride, steps - 1) for patch in range(self.number)]
         self.projection = nn.Linear(self.length, width)
 
     def forward(self, steps: Float[Tensor, "rows steps"]) -> Float[Tensor, "rows patches width"]:

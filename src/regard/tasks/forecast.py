@@ -29,6 +29,7 @@ from regard.models.heads import Head
 from regard.models.horizon_head import HorizonHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
+from regard.models.series import InvertedEncoder, PatchEncoder
 from regard.padded import Ids, Padded, Record, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
@@ -124,8 +125,13 @@ class Forecast:
         if values.ndim != 2 or values.shape[1] != len(self.scale.variables) or not np.isfinite(values).all():
             wanted = f"finite numbers for {', '.join(self.scale.variables)}"
             raise DataError(f"a source is a list of steps, each a list of {len(self.scale.variables)}: {wanted}")
-        places, _ = self.scale.clock.places(read_times([start], "start").seconds)
-        return Series("series", self.scale.variables, self.scale.clock, int(places[0]), values)
+        clock, stamps = self.scale.clock, read_times([start], "start")
+        [place], [beside] = clock.places(stamps.seconds)
+        if beside or stamps.zoned != clock.zoned:
+            [first] = clock.names(np.array([place]))
+            found = f"start '{start}' is no time of the model, a step of which is a {clock.describe()}"
+            raise DataError(found, hint=f"write it as in training, such as '{first}'")
+        return Series("series", self.scale.variables, clock, int(place), values)
 
     def cut(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Every window of rows that are whole series; rows that have their target already are as they were.
@@ -185,23 +191,20 @@ class Forecast:
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
-        """Steps are called by how many they are before or after the end of the source, over its curves; heads of all
-        variables stand side by side where each is read by itself."""
+        """Steps, and patches by their first one, are called by how many they are before or after the end of the source,
+        over its curves; heads of all variables stand side by side where each is read by itself."""
         with record(model) as maps:
             self._ahead(model, pad([source]).to(next(model.parameters()).device))
-        read = [weights for name, weights in maps.items() if name.startswith("encoder/")]
-        names = self._read(read[0].shape[-1], len(read[0])) if read else self._read(self.window.steps, 1)
         found = {name: weights.flatten(0, 1).cpu() for name, weights in maps.items()}
         ahead = [f"{BLANK}+{step}" for step in range(1, self.window.horizon + 1)]
-        backdrop = Backdrop.curves(np.asarray(source), len(names)) if names[0].startswith(AGO) else None
+        if isinstance(model.encoder, InvertedEncoder):
+            names, backdrop = [BLANK + name for name in self.scale.variables], None
+        else:
+            encoder, every = model.encoder, [*range(self.window.steps)]
+            begins = encoder.patches.begins if isinstance(encoder, PatchEncoder) else every
+            names = [f"{AGO}{self.window.steps - step}" for step in begins]
+            backdrop = Backdrop.curves(np.asarray(source), begins)
         return AttentionMaps.of(names, ahead, on_axes(found, len(names), len(ahead)), backdrop)
-
-    def _read(self, number: int, rows: int) -> list[str]:
-        """What is read: steps, patches by their first step, or the variables, as many as they are and in one row."""
-        steps, variables = self.window.steps, self.scale.variables
-        if rows == 1 and number == len(variables) != steps:
-            return [BLANK + name for name in variables]
-        return [f"{AGO}{steps - place * steps // number}" for place in range(number)]
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         """The last season again and again, or ridge regression; every quantile is the same."""
