@@ -1,6 +1,7 @@
 """Texts with labels: planned from a plain file, learnt, scored beside naive Bayes, looked at."""
 
 import json
+import math
 import os
 import random
 from copy import copy
@@ -181,6 +182,11 @@ def test_naive_bayes_is_scikit_learns() -> None:
     peer = MultinomialNB().fit(table([text for text, _ in rows]), [label for _, label in rows])
     fresh = [text for text, _ in reviews(100, 6)]
     assert [bayes.label(text) for text in fresh] == peer.predict(table(fresh)).tolist()
+    assert [math.exp(bayes.log_prob({"source": text})) for text in fresh] == pytest.approx(
+        peer.predict_proba(table(fresh)).max(1).tolist()
+    )
+    counts = {feature: -sum(each) for feature, each in bayes.counts.items()}
+    assert vocabulary == sorted(vocabulary, key=lambda feature: (counts[feature], feature))
     known = peer.feature_log_prob_[:, vocabulary.index("lovely")]
     assert bayes.evidence("Lovely") == pytest.approx(known - known.mean())
     assert bayes.evidence("unheard") == [0.0, 0.0]
@@ -191,7 +197,10 @@ def test_words_begin_as_naive_bayes_knows_them() -> None:
     vocabulary = Vocabulary(kind="merges", size=500)
     task = ClassifySettings().learn(TextRows.of(rows), vocabulary)
     model = ModelSettings.model_validate({"kind": "rnn", "width": 16, "decoder": {"kind": "pool"}})
-    vectors = build_objective(task, model, seed=1).model.embedding.weight.detach()
+    vectors = build_objective(task, model, seed=1).model.source_embedding.weight.detach()
+    untied = build_objective(task, override(model, ["embedding.tied=none"]), seed=1).model.source_embedding.weight
+    place = task.field.steps(range(task.vocabulary)).index("▁lovely")
+    assert torch.equal(untied[place, :2], vectors[place, :2])
     place = task.field.steps(range(task.vocabulary)).index("▁lovely")
     bayes = NaiveBayes.learn(task.labels, reviews(200, 5))
     assert (4 * vectors[place, :2]).tolist() == pytest.approx(bayes.evidence("lovely"), abs=1e-5)

@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from regard import runner
-from regard.data.rows import Row
-from regard.decoding.search import Search
 from regard.errors import RunError
 from regard.run_folder import RunFolder
 from regard.tasks.generate import Generate
@@ -219,9 +217,7 @@ class Judged:
         self.scores = list(map(float, scores))
         self.weights: list[dict[str, Tensor]] = []
 
-    def __call__(
-        self, task: Generate, objective: Objective, rows: Sequence[Row], search: Search, check: Callable[[], None]
-    ) -> Evaluated:
+    def __call__(self, task: Generate, objective: Objective, *others: object) -> Evaluated:
         self.weights.append({name: weight.clone() for name, weight in objective.model.named_parameters()})
         score = self.scores[len(self.weights) - 1]
         return Evaluated({"dev_score": score}, score, [])

@@ -117,10 +117,12 @@ def evaluate(
     check: Callable[[], None] = never_mind,
 ) -> Evaluation:
     """Predictions for all rows and their scores against the targets."""
-    sources = [source_of(task, row, number) for number, row in enumerate(rows, start=1)]
     if isinstance(task, Judging):
         predictions = judged_rows(task, model, [task.example(row) for row in rows], check)
     else:
-        predictions = predict_rows(task, model, sources, search, check=check)
+        asked = {place: row for place, row in enumerate(rows) if not task.is_blank(row)}
+        sources = [source_of(task, row, place + 1) for place, row in asked.items()]
+        answers = dict(zip(asked, predict_rows(task, model, sources, search, check=check), strict=True))
+        predictions = [answers.get(place, task.blank) for place in range(len(rows))]
     found = [one.within(row) for one, row in zip(predictions, rows, strict=True)]
     return Evaluation(task.score(found, rows, scoring), task.score(task.baseline(rows), rows, scoring), found)

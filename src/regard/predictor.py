@@ -19,7 +19,7 @@ from regard.metrics.text import paired_bootstrap_of_texts
 from regard.padded import Record
 from regard.run_folder import RunFolder
 from regard.settings import parse
-from regard.tasks.task import Cutting, Prediction, Scoring, Task
+from regard.tasks.task import Cutting, Prediction, Scoring
 from regard.training.objective import build_objective
 
 CHUNK = 1024
@@ -106,11 +106,11 @@ class Predictor:
         if "bleu" in ours.scores.values:
             return paired_bootstrap_of_texts(ours.texts, theirs.texts, [row["target"] for row in rows], *scoring)
 
-        def score(task: Task, answers: Sequence[Prediction], places: Sequence[int]) -> Mapping[str, float]:
+        def score(answers: Sequence[Prediction], places: Sequence[int]) -> Mapping[str, float]:
             drawn = [answers[place] for place in places], [rows[place] for place in places]
-            return task.score(*drawn, scoring).values
+            return self.task.score(*drawn, scoring).values
 
-        scores = partial(score, self.task, ours.predictions), partial(score, other.task, theirs.predictions)
+        scores = partial(score, ours.predictions), partial(score, theirs.predictions)
         return paired_bootstrap(*scores, len(rows), ours.scores.signatures)
 
     def _with_targets(self, rows: Sequence[Row]) -> list[Row]:

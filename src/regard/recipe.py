@@ -44,6 +44,13 @@ class Recipe(Settings):
         return self.data.load(self.task.input, self.task.horizon)
 
     @model_validator(mode="after")
+    def _only_what_is_generated_has_other_pieces(self) -> "Recipe":
+        if self.vocabulary.sampling and self.task.kind != "generate":
+            found = f"a task to {self.task.kind} has the same pieces each time"
+            raise SettingsError(found, where="vocabulary.sampling", hint="leave vocabulary.sampling out")
+        return self
+
+    @model_validator(mode="after")
     def _decoder_gives_what_the_task_reads(self) -> "Recipe":
         kind = self.model.decoder.kind
         if isinstance(self.task, NeedsDecoder) and kind not in self.task.decoders:

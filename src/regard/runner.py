@@ -15,7 +15,7 @@ from regard.metrics.names import deciding
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
 from regard.tasks.encoded import encode
-from regard.tasks.task import Task
+from regard.tasks.task import Example, Task
 from regard.training.loop import Evaluated, Loop, Outcome, Progress
 from regard.training.objective import COPIES_IN_TRAINING, Objective, build_objective
 from regard.training.signals import Signals, StopRequested
@@ -96,23 +96,30 @@ def _loop(
     batches, _ = first_pool(examples.lengths, recipe.batching, recipe.training.seed)
     share = padding(examples.lengths, batches).share
     progress.message(f"batches of at most {recipe.batching.tokens} tokens a side, {share:.1%} of them padding")
+    dev = answered_rows(recipe, corpus)
+    answered = [task.example(row) for row in dev]
     return Loop(
         objective=objective,
         examples=examples,
         settings=recipe.training,
         batching=recipe.batching,
         folder=folder.path,
-        evaluate=lambda check: _on_dev(task, objective, answered_rows(recipe, corpus), recipe.search, check),
+        evaluate=lambda check: _on_dev(task, objective, dev, answered, recipe.search, check),
         save_best=lambda: folder.save_weights(objective.model),
         progress=progress,
     )
 
 
 def _on_dev(
-    task: Task, objective: Objective, rows: Sequence[Row], search: Search, check: Callable[[], None]
+    task: Task,
+    objective: Objective,
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    search: Search,
+    check: Callable[[], None],
 ) -> Evaluated:
     """Scores on dev rows and a few answers; a lower loss or a higher score decides, as the task says."""
-    model, examples = objective.model, [task.example(row) for row in rows]
+    model = objective.model
     if isinstance(task, Judging):
         values = task.score(judged_rows(task, model, examples, check), rows).values
         shown = predict_rows(task, model, [one.source for one in spread(examples)], search, check=check)

@@ -1,7 +1,5 @@
 """A linear-chain conditional random field (Lafferty et al. 2001): labels of a sequence, judged together."""
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -40,25 +38,12 @@ class Chain(nn.Module):
         ends = _at_ends(self._forward(emissions.values), emissions.lengths)
         return (ends + self.last).logsumexp(-1)
 
-    def log_marginals(self, emissions: Padded) -> Emissions:
-        """Log-probabilities of each label at each step, whatever the others are (forward-backward)."""
-        both = self._forward(emissions.values) + self._backward(emissions)
-        return both - both.logsumexp(-1, keepdim=True)
-
     def _forward(self, values: Emissions) -> Emissions:
         """Log of the sum over all beginnings of paths up to each label at each step, its emission included."""
         sums = [self.first + values[:, 0]]
         for emitted in values.unbind(1)[1:]:
             sums.append((sums[-1][:, :, None] + self.transitions).logsumexp(1) + emitted)
         return torch.stack(sums, dim=1)
-
-    def _backward(self, emissions: Padded) -> Emissions:
-        """Log of the sum over all ends of paths after each label at each step."""
-        ends = [self.last.expand(len(emissions.values), -1)]
-        for step, emitted in _reversed(emissions.values):
-            going_on = (self.transitions + (emitted + ends[-1])[:, None]).logsumexp(2)
-            ends.append(torch.where((step < emissions.lengths)[:, None], going_on, self.last))
-        return torch.stack(ends[::-1], dim=1)
 
     def best(self, emissions: Padded) -> tuple[Paths, Float[Tensor, "batch"]]:
         """The path with the highest score, and that score (Viterbi 1967)."""
@@ -79,8 +64,3 @@ class Chain(nn.Module):
 def _at_ends(values: Tensor, lengths: Int[Tensor, "batch"]) -> Tensor:
     """What rows have at their last step."""
     return values[torch.arange(len(values), device=values.device), lengths - 1]
-
-
-def _reversed(values: Emissions) -> Iterator[tuple[int, Tensor]]:
-    """Steps but the first with their emissions, from the last on."""
-    return ((step, values[:, step]) for step in range(values.shape[1] - 1, 0, -1))

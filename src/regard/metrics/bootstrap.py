@@ -29,7 +29,8 @@ def paired_bootstrap(
     The p-value is how often a sample's difference lies as far from the samples' mean as the real one lies from none, as
     sacreBLEU counts it. Rows must not depend on each other, as windows do that overlap.
     """
-    draws = np.random.default_rng(seed).integers(rows, size=(samples, rows)).tolist()
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(rows, size=rows).tolist() for _ in range(samples))
     real = one(range(rows)), other(range(rows))
     drawn = [(one(places), other(places)) for places in draws]
     found = {}

@@ -1,5 +1,6 @@
 """Scores of labels: pure functions of predictions and references."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,13 +15,9 @@ def accuracy(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 def macro_f1(predictions: Sequence[str], references: Sequence[str]) -> float:
     """The mean over all labels seen or predicted of the harmonic mean of precision and recall, from 0 to 100."""
-    pairs = [*zip(predictions, references, strict=True)]
-    return 100 * float(np.mean([_f1(pairs, label) for label in {*predictions, *references}]))
-
-
-def _f1(pairs: Sequence[tuple[str, str]], label: str) -> float:
-    right = sum(one == other == label for one, other in pairs)
-    return 2 * right / sum((one == label) + (other == label) for one, other in pairs)
+    right = Counter(one for one, other in zip(predictions, references, strict=True) if one == other)
+    there = Counter(predictions) + Counter(references)
+    return 100 * float(np.mean([2 * right[label] / there[label] for label in sorted(there)]))
 
 
 def calibration_error(confidences: Float[ndarray, "rows"], right: Bool[ndarray, "rows"], bins: int = 15) -> float:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _HAN = "\u4e00-\u9fa5"
-_CHINESE_TOKEN = re.compile(f"[{_HAN}]|[^\\W{_HAN}]+|[^\\w\\s]")
+_CHINESE_TOKEN = re.compile(f"[{_HAN}]|\\d+(?:[.,]\\d+)+|[^\\W{_HAN}]+|[^\\w\\s]")
 _CHINESE_PUNCTUATION = str.maketrans(
-    "", "", "-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』"
+    "", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 )  # those that CMRC ignores
 
 

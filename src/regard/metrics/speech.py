@@ -1,13 +1,17 @@
 """Scores of transcripts: pure functions of texts and references."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-Symbols = Sequence[str]
+Symbols = str | tuple[str, ...]
+
+KEPT = 1 << 14
+"""Distances that are not computed again when rows are drawn many times."""
 
 
 def word_error_rate(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Words to put in, take out or replace, for each 100 words of the references; it can exceed 100."""
-    return error_rate([one.split() for one in predictions], [one.split() for one in references])
+    return error_rate([tuple(one.split()) for one in predictions], [tuple(one.split()) for one in references])
 
 
 def character_error_rate(predictions: Sequence[str], references: Sequence[str]) -> float:
@@ -21,6 +25,7 @@ def error_rate(predictions: Sequence[Symbols], references: Sequence[Symbols]) ->
     return 100 * edits / max(sum(map(len, references)), 1)
 
 
+@lru_cache(maxsize=KEPT)
 def edit_distance(one: Symbols, other: Symbols) -> int:
     """The fewest insertions, deletions and replacements from the one to the other (Levenshtein 1966)."""
     row = [*range(len(other) + 1)]

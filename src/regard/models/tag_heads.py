@@ -86,20 +86,11 @@ class SeparateTagHead(nn.Module):
         self.remember = FirstPieces(begins)
         self.scores = TokenHead(TokenEmbedding(tags, width), smoothing, bias=True)
 
-    def log_probs(self, decoded: Decoded, memory: Padded) -> Float[Tensor, "batch tokens tags"]:
-        return self.scores.log_probs(_at(decoded, memory), ())
-
     def loss(self, decoded: Decoded, targets: Padded, memory: Padded) -> Loss:
         return self.scores.loss(_at(decoded, memory), targets, ())
 
-    def divergence(
-        self, first: Decoded, second: Decoded, targets: Padded, memories: tuple[Padded, Padded]
-    ) -> Float[Tensor, ""]:
-        one, other = (_at(*both) for both in zip((first, second), memories, strict=True))
-        return self.scores.divergence(one, other, targets, ((), ()))
-
     def best(self, decoded: Decoded, memory: Padded) -> tuple[Padded, Float[Tensor, "batch"]]:
-        scores, tags = self.log_probs(decoded, memory).max(-1)
+        scores, tags = self.scores.log_probs(_at(decoded, memory), ()).max(-1)
         return Padded(tags, memory.lengths), scores.masked_fill(~memory.mask, 0).sum(1)
 
 
@@ -118,23 +109,11 @@ class ChainedTagHead(nn.Module):
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return Padded(wide, memory.lengths.clamp(min=1))
 
-    def log_probs(self, decoded: Decoded, memory: Padded) -> Float[Tensor, "batch tokens tags"]:
-        """Of each tag, whatever the others of its row are."""
-        return self.chain.log_marginals(self._emissions(decoded, memory))
-
     def loss(self, decoded: Decoded, targets: Padded, memory: Padded) -> Loss:
         """Of whole rows, divided by tokens."""
         likelihoods = self.chain.log_likelihood(self._emissions(decoded, memory), targets.values)
         total = -likelihoods[memory.lengths > 0].sum()
         return Loss(total, int(targets.lengths.sum()), {"nll": total.detach()})
-
-    def divergence(
-        self, first: Decoded, second: Decoded, targets: Padded, memories: tuple[Padded, Padded]
-    ) -> Float[Tensor, ""]:
-        """Both chains have the same transitions, so that only emissions differ, weighed by the marginals."""
-        one, other = (self._emissions(*both) for both in zip((first, second), memories, strict=True))
-        apart = self.chain.log_marginals(one).exp() - self.chain.log_marginals(other).exp()
-        return (apart * (one.values - other.values))[targets.mask].sum()
 
     def best(self, decoded: Decoded, memory: Padded) -> tuple[Padded, Float[Tensor, "batch"]]:
         emissions = self._emissions(decoded, memory)

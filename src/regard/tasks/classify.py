@@ -1,5 +1,6 @@
 """Classify: a source in, one of few labels out. Sentiment, topics, spoken words, digits: data, not code."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from regard.data.fields import TextField
 from regard.data.labels import Labels
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import START, Vocabulary
+from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, is_special, merge_words, on_axes
@@ -28,7 +29,7 @@ from regard.settings import Settings
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.baselines.simple import Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 MOST_ALTERNATIVES = 9
 
@@ -101,16 +102,17 @@ class Classify:
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """A score for each label."""
-        if isinstance(self.without_model, NaiveBayes):
-            self._inform(output, self.without_model)
         return TokenHead(TokenEmbedding(len(self.labels), widths.output), self.settings.label_smoothing, bias=True)
 
     @torch.no_grad()
-    def _inform(self, embedding: TokenEmbedding, bayes: NaiveBayes) -> None:
+    def inform(self, model: Model) -> None:
         """Vectors of words begin with what naive Bayes makes of them (Li et al. 2016, C16-1150).
 
         In features of their own, of the deviation that fresh weights have; a word seen once teaches little else.
         """
+        bayes, embedding = self.without_model, model.source_embedding
+        if not (isinstance(bayes, NaiveBayes) and isinstance(embedding, TokenEmbedding)):
+            return
         pieces, width = self.field.steps(range(self.vocabulary)), embedding.weight.shape[1]
         words = (piece.removeprefix(BLANK) if piece[0] == BLANK or len(piece) == 1 else "" for piece in pieces)
         evidence = torch.tensor([bayes.evidence(word)[:width] for word in words]) / width**0.5
@@ -145,11 +147,7 @@ class Classify:
         return model.head.loss(decoded, batch.target, memory.head)
 
     def _decided(self, model: Model, source: Padded) -> tuple[Memory, Decoded]:
-        """What the decoder makes of the source in the one step after the start token."""
-        memory, rows = model.encode(source), len(source.lengths)
-        ones = torch.ones_like(source.lengths)
-        starts = Padded(torch.full_like(ones, START)[:, None], ones)
-        return memory, model.advance(starts, memory, model.start(memory, rows))[0]
+        return read_off(model, source, torch.ones_like(source.lengths))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """The most likely label, and the next ones.
@@ -179,7 +177,14 @@ class Classify:
         return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
+        return [Prediction(self.without_model.answer(row), self._log_prob(row)) for row in rows]
+
+    def _log_prob(self, row: Row) -> float:
+        """Of the baseline's answer: what naive Bayes thinks, or how often training has it."""
+        if isinstance(self.without_model, NaiveBayes):
+            return self.without_model.log_prob(row)
+        counts = self.labels.counts
+        return math.log(counts[self.without_model.answer(row)] / sum(counts.values()))
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         found, wanted = [one.text for one in predictions], [row["target"] for row in rows]

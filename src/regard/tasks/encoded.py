@@ -1,7 +1,6 @@
 """Rows as examples: encoded once into flat arrays, or when they are asked for."""
 
 import hashlib
-from collections.abc import Callable
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
@@ -15,7 +14,7 @@ from regard.data.batching import Lengths
 from regard.data.rows import MadeRows, Rows
 from regard.data.tokenisers import seed_sampling
 from regard.padded import Record
-from regard.tasks.task import Batch, Example, Task, collate, lengths_of
+from regard.tasks.task import Batch, Example, Redraw, Task, collate, lengths_of
 
 
 @runtime_checkable
@@ -50,13 +49,13 @@ class Made:
         return len(self.rows)
 
     def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
-        return collate([self.task.example(self.rows[row]) for row in rows.tolist()])
+        return _drawn([self.task.example(self.rows[row]) for row in rows.tolist()], self.task.redraw)
 
 
 class Encoded:
     """Examples that were encoded once."""
 
-    def __init__(self, source: Ragged, target: Ragged, redraw: Callable[[Example], Example] | None = None):
+    def __init__(self, source: Ragged, target: Ragged, redraw: Redraw | None = None):
         self.source, self.target, self.redraw = source, target, redraw
 
     @property
@@ -67,12 +66,16 @@ class Encoded:
         return len(self.source)
 
     def batch(self, rows: Int[ndarray, "rows"]) -> Batch:
-        """Rows side by side, in other pieces each time if the task redraws them."""
-        examples = [Example(self.source[row], self.target[row]) for row in rows.tolist()]
-        if self.redraw:
-            seed_sampling(int(torch.randint(2**31, ())))
-            examples = [self.redraw(example) for example in examples]
-        return collate(examples)
+        """Rows side by side."""
+        return _drawn([Example(self.source[row], self.target[row]) for row in rows.tolist()], self.redraw)
+
+
+def _drawn(examples: list[Example], redraw: Redraw | None) -> Batch:
+    """Side by side, in other pieces each time if the task redraws them."""
+    if redraw:
+        seed_sampling(int(torch.randint(2**31, ())))
+        examples = [redraw(example) for example in examples]
+    return collate(examples)
 
 
 class SideLengths:

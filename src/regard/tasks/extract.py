@@ -18,7 +18,7 @@ from regard.data.learnt import LearntFile
 from regard.data.questions import OTHERS, question_row
 from regard.data.rows import Row, Rows, TextRows
 from regard.data.spans import Located, locate, spans_of_answer
-from regard.data.tokenisers import END, START, Vocabulary
+from regard.data.tokenisers import END, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -33,7 +33,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.sliding_window import SlidingWindow
 from regard.tasks.passages import Windows, cut, cut_to_answer, rows_of, windows_of
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 LOWEST = -1e30
 """Spans that score less are outside of the passage."""
@@ -141,11 +141,7 @@ class Extract:
         return model.head.loss(decoded, batch.target, memory.head)
 
     def _decided(self, model: Model, source: Padded) -> tuple[Memory, Decoded]:
-        """What the decoder makes of the source in the two steps of an answer."""
-        memory, rows = model.encode(source), len(source.lengths)
-        twos = torch.full_like(source.lengths, STEPS)
-        starts = Padded(torch.full_like(twos, START)[:, None].expand(-1, STEPS), twos)
-        return memory, model.advance(starts, memory, model.start(memory, rows))[0]
+        return read_off(model, source, torch.full_like(source.lengths, STEPS))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """The most likely span, and the next ones with other texts; long passages are read in parts.

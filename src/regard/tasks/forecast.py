@@ -16,7 +16,7 @@ from regard.data.rows import Row, Rows
 from regard.data.scaling import Scale
 from regard.data.series import Series, Windows
 from regard.data.times import read_times
-from regard.data.tokenisers import END, START, Vocabulary
+from regard.data.tokenisers import END, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -35,7 +35,7 @@ from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.ridge import Ridge
 from regard.tasks.forecasted import AGO, Forecasted
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 
 class ForecastSettings(Settings):
@@ -166,11 +166,7 @@ class Forecast:
         return model.head.loss(decoded, batch.target, memory.head)
 
     def _ahead(self, model: Model, source: Padded) -> tuple[Memory, Decoded]:
-        """What the decoder makes of all steps ahead."""
-        memory, rows = model.encode(source), len(source.lengths)
-        lengths = torch.full_like(source.lengths, self.window.horizon)
-        starts = Padded(lengths.new_full((rows, self.window.horizon), START), lengths)
-        return memory, model.advance(starts, memory, model.start(memory, rows))[0]
+        return read_off(model, source, torch.full_like(source.lengths, self.window.horizon))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """What is expected of each step, or its median; quantiles never cross, for they are put in order.
@@ -214,7 +210,7 @@ class Forecast:
     def _without_model(self, past: Series) -> Float64[ndarray, "steps variables"]:
         if self.ridge:
             return self.scale.undo(self.ridge.answer(self.scale.apply(past.values[-self.scale.reach :])))
-        season = min(self.scale.season, self.scale.reach)
+        season = self.scale.season
         return past.values[np.arange(self.scale.horizon) % season - season]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:

@@ -1,6 +1,6 @@
 """What a task reads: a field, and the embedding that goes with it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -18,9 +18,7 @@ from regard.layers.embeddings import FrameEmbedding, PatchEmbedding
 from regard.models.model import SourceBuilder
 from regard.padded import Record
 from regard.settings import Settings
-from regard.tasks.task import Example
-
-Redraw = Callable[[Example], Example]
+from regard.tasks.task import Example, Redraw
 
 
 @runtime_checkable

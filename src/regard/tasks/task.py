@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from numpy import ndarray
+from torch import Tensor
 
 from regard.data.rows import Row
+from regard.data.tokenisers import START
 from regard.decoding.search import Search
 from regard.inspection.alignment import AttentionMaps
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
 from regard.models.model import Model, SourceBuilder
-from regard.models.parts import Loss, Widths
+from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
 
 
@@ -25,6 +27,10 @@ class Example(NamedTuple):
 
     source: Record
     target: Record
+
+
+Redraw = Callable[[Example], Example]
+"""How training changes examples each time."""
 
 
 class Batch(NamedTuple):
@@ -43,7 +49,10 @@ def _nothing() -> AttentionMaps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: its text, its length-normalised log-probability, its ids and pieces, and the next best answers."""
+    """An answer: its text, its log-probability, its ids and pieces, and the next best answers.
+
+    The log-probability of what is searched for token by token is divided by a power of the length, as the search says.
+    """
 
     text: str
     score: float
@@ -67,7 +76,7 @@ class Prediction:
 
 
 class Scores(NamedTuple):
-    """Scores from 0 to 100 by name, how each was computed, and the reference tokens that BLEU counts."""
+    """Scores by name (`regard.metrics.names`), how each was computed, and the reference tokens that were counted."""
 
     values: dict[str, float]
     signatures: dict[str, str]
@@ -149,7 +158,7 @@ class Task(Protocol):
         """The embedding of sources that are no tokens."""
 
     @property
-    def redraw(self) -> Callable[[Example], Example] | None:
+    def redraw(self) -> Redraw | None:
         """An example with its text in other pieces, drawn at random, for training; None: as it is."""
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
@@ -194,6 +203,20 @@ class Task(Protocol):
 
     def shown(self, row: Row) -> tuple[str, str]:
         """A row's source and target for people to read."""
+
+
+@runtime_checkable
+class Informing(Protocol):
+    """A task that knows something of fresh weights before training."""
+
+    def inform(self, model: Model) -> None: ...
+
+
+def read_off(model: Model, source: Padded, steps: Int[Tensor, "batch"]) -> tuple[Memory, Decoded]:
+    """What the decoder makes of a source in so many steps, whose tokens say nothing: each is the start token."""
+    memory = model.encode(source)
+    starts = torch.full((len(steps), int(steps.max())), START, device=steps.device)
+    return memory, model.advance(Padded(starts, steps), memory, model.start(memory, len(steps)))[0]
 
 
 def collate(examples: Sequence[Example]) -> Batch:

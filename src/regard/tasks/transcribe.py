@@ -11,7 +11,7 @@ from torch import Tensor
 from regard.attention import record
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import START, Vocabulary
+from regard.data.tokenisers import Vocabulary
 from regard.data.units import UnitName, Units
 from regard.decoding.ctc import log_likelihoods, occupancy, steps_needed, transcribe
 from regard.decoding.interface import Hypothesis
@@ -27,14 +27,9 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import MostFrequent
 from regard.tasks.sources import SoundSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 ALIGNMENT = "head/alignment"
-
-SIGNATURES = {
-    "word_error_rate": "wer|words:by blanks|case:mixed",
-    "character_error_rate": "cer|blanks:count|case:mixed",
-}
 
 
 class TranscribeSettings(Settings):
@@ -45,7 +40,7 @@ class TranscribeSettings(Settings):
     kind: Literal["transcribe"] = "transcribe"
     source: SoundSource = SoundSource()
     units: UnitName = "characters"
-    metric: Literal["word_error_rate", "loss"] = "word_error_rate"
+    metric: Literal["word_error_rate", "character_error_rate", "loss"] = "word_error_rate"
 
     def learn(self, train: Rows, vocabulary: Vocabulary) -> "Transcribe":
         """A task with the units, and the most frequent word, of the training rows."""
@@ -108,10 +103,7 @@ class Transcribe:
         return Loss(total, int(target.lengths.sum()), {"too_short": left_out.float()})
 
     def _log_probs(self, model: Model, source: Padded) -> Float[Tensor, "batch time units"]:
-        memory = model.encode(source)
-        ignored = torch.full(source.values.shape[:2], START, device=source.lengths.device)
-        state = model.start(memory, len(source.lengths))
-        decoded, _ = model.advance(Padded(ignored, source.lengths), memory, state)
+        memory, decoded = read_off(model, source, source.lengths)
         return model.log_probs(decoded, memory).float()
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
@@ -164,7 +156,12 @@ class Transcribe:
             "word_error_rate": metrics.word_error_rate(found, wanted),
             "character_error_rate": metrics.character_error_rate(found, wanted),
         }
-        return Scores(values, SIGNATURES, sum(len(one.split()) for one in wanted))
+        case = f"case:{'lc' if scoring.lowercase else 'mixed'}"
+        signatures = {
+            "word_error_rate": f"wer|words:by blanks|{case}",
+            "character_error_rate": f"cer|blanks:count|{case}",
+        }
+        return Scores(values, signatures, sum(len(one.split()) for one in wanted))
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.field.shown(row), row["target"]

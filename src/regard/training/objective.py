@@ -8,7 +8,7 @@ from regard.memory import free_memory
 from regard.models.model import Model, ModelSettings, build_model, count_weights
 from regard.models.parts import Loss
 from regard.randomness import seed_for
-from regard.tasks.task import Batch, Task
+from regard.tasks.task import Batch, Informing, Task
 
 COPIES_IN_TRAINING = 5
 """Weights, gradients, two moments and the average."""
@@ -33,7 +33,10 @@ def build_objective(task: Task, settings: ModelSettings, seed: int, copies: int 
     """
     _refuse_too_large(task, settings, copies)
     torch.manual_seed(seed_for(seed, "weights"))
-    return Objective(task, build_model(settings, task.vocabulary, task.head, task.source_builder))
+    model = build_model(settings, task.vocabulary, task.head, task.source_builder)
+    if isinstance(task, Informing):
+        task.inform(model)
+    return Objective(task, model)
 
 
 def _refuse_too_large(task: Task, settings: ModelSettings, copies: int) -> None:

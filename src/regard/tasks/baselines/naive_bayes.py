@@ -14,7 +14,8 @@ from regard.data.tokenisers import HAN
 
 NAIVE_BAYES_FILE = "naive_bayes.json"
 MOST_BYTES = 1 << 26
-MOST_FEATURES = 200_000
+MOST_FEATURES, MOST_COUNTS = 200_000, 10_000_000
+"""Of a saved one; a feature has a count for each label."""
 
 _WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
@@ -36,12 +37,14 @@ class NaiveBayes:
 
     @classmethod
     def learn(cls, labels: Labels, rows: Iterable[tuple[str, str]]) -> "NaiveBayes":
-        """From texts and their labels; of many features the most frequent are kept."""
+        """From texts and their labels; of many features the most frequent are kept, by name where they are as many."""
         found = {name: Counter[str]() for name in labels.names}
         for text, label in rows:
             found[label].update(_features(text))
-        frequent = sum(found.values(), Counter[str]()).most_common(MOST_FEATURES)
-        return cls(labels, {feature: [found[name][feature] for name in labels.names] for feature, _ in frequent})
+        total = sum(found.values(), Counter[str]())
+        most = min(MOST_FEATURES, MOST_COUNTS // len(labels))
+        frequent = sorted(total, key=lambda feature: (-total[feature], feature))[:most]
+        return cls(labels, {feature: [found[name][feature] for name in labels.names] for feature in frequent})
 
     @classmethod
     def load(cls, file: LearntFile, labels: Labels) -> "NaiveBayes":
@@ -68,21 +71,31 @@ class NaiveBayes:
 
     def label(self, text: str) -> str:
         """The most likely label."""
+        scores = self._scores(text)
+        return self.labels.names[scores.index(max(scores))]
+
+    def log_prob(self, row: Row) -> float:
+        """Of the label that is its answer."""
+        scores = self._scores(row["source"])
+        return -math.log(sum(math.exp(score - max(scores)) for score in scores))
+
+    def _scores(self, text: str) -> list[float]:
+        """Of every label, not normalised."""
         seen = [self.counts[feature] for feature in _features(text) if feature in self.counts]
-        scores = [
+        return [
             prior + sum(math.log(row[number] + 1) for row in seen) - len(seen) * self._totals[number]
             for number, prior in enumerate(self._priors)
         ]
-        return self.labels.names[scores.index(max(scores))]
 
 
 def _is_row(row: object, labels: int) -> bool:
     return isinstance(row, list) and len(row) == labels and all(isinstance(one, int) and one >= 0 for one in row)
 
 
-def _features(text: str) -> set[str]:
+def _features(text: str) -> list[str]:
+    """Each once, in order."""
     words = [*_words(text.casefold())]
-    return {*words, *(f"{one} {other}" for one, other in pairwise(words))}
+    return [*dict.fromkeys([*words, *(f"{one} {other}" for one, other in pairwise(words))])]
 
 
 def _words(text: str) -> Iterator[str]:
