@@ -11,7 +11,7 @@ import pytest
 
 from regard.data import lines, splitting
 from regard.data.columns import Columns, choose_columns
-from regard.data.corpus import Files, fingerprint, read_rows
+from regard.data.corpus import Files, fingerprint, read_as, read_rows
 from regard.data.recognition import recognise
 from regard.data.rows import Row, TextRows
 from regard.data.splitting import source_hashes
@@ -449,3 +449,28 @@ def test_fingerprint_knows_every_row_and_its_side() -> None:
 
     assert found(sides) == found([list(side) for side in sides])
     assert len({found(side) for side in [sides, *others]}) == 4
+
+
+def test_other_tables_are_read_by_the_columns_that_were_trained_on(write: Write) -> None:
+    """Turned round by name, and a label that came first, which a short file does not show."""
+    named = "en\tde\n" + "".join(f"the {word}\tdas {word}\n" for word in "house car book pen cat".split())
+    turned = Files(train=(write("t.tsv", named),), source="de", target="en")
+    assert read_as(turned, [write("u.tsv", "en\tde\na dog\tein Hund\n")], None, None, None) == [
+        {"source": "ein Hund", "target": "a dog"}
+    ]
+    assert read_as(turned, [write("v.tsv", "en\tde\na dog\tein Hund\n")], "en", "de", None)[0]["source"] == "a dog"
+    spam = "".join(f"{'spam' if row % 3 else 'ham'}\tmessage number {row} of many\n" for row in range(60))
+    found = Files(train=(write("s.tsv", spam),), labels=True).found_in(read_table([Path(write("s.tsv", spam))]))
+    assert (found.source, found.target) == ("2", "1")
+    assert read_as(found, [write("w.tsv", "ham\tone\nham\ttwo\n")], None, None, None)[1] == {
+        "source": "two",
+        "target": "ham",
+    }
+
+
+def test_a_rare_label_is_not_held_out(write: Write) -> None:
+    rows = [(f"text number {row} of many", f"rare{row}" if row % 4 == 0 else "good") for row in range(200)]
+    loaded = Files(train=(write("l.tsv", tsv(rows)),), labels=True).load()
+    assert {row["target"] for row in loaded.dev} == {"good"} and len(loaded.train) + len(loaded.dev) == 200
+    every = Files(train=(write("e.tsv", tsv([(text, f"{text}!") for text, _ in rows])),), labels=True)
+    expect(every.load, "every row that could be held out has a label or tag of its own")

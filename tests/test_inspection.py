@@ -268,6 +268,11 @@ def test_report_keeps_markup_as_text():
     assert len(Elements(page).scripts) == 2
 
 
+def test_an_empty_answer_has_no_maps_of_its_own():
+    seen = on_axes({"encoder/0/self": torch.ones(1, 3, 3) / 3, "decoder/cross": torch.ones(1, 0, 3)}, 3, 0)
+    assert {name: tuple(weights.shape) for name, weights in seen.items()} == {"encoder/0/self": (1, 3, 3)}
+
+
 def test_a_title_of_a_page_is_no_passage():
     page = attention_page([small_maps()], "word " * 1000)
     assert page.count("<h1") == 1 and 50 < len(page.partition("<h1")[2].partition("</h1>")[0]) < 150

@@ -165,6 +165,16 @@ def test_missing_files_are_named_with_their_row(tmp_path: Path) -> None:
     assert "some.tsv" in str(caught.value) and "row 5" in str(caught.value)
 
 
+def test_a_damaged_test_file_is_named_before_training(tmp_path: Path) -> None:
+    train, test = table(tmp_path, "train", 30, 3), table(tmp_path, "test", 4, 4)
+    cut = tmp_path / "test" / "2.wav"
+    cut.write_bytes(cut.read_bytes()[:-500])
+    settings = ["model.width=8", "training.steps=9"]
+    with pytest.raises(DataError, match="are there") as caught:
+        regard.train(train, test=test, out=tmp_path / "run", settings=settings, device="cpu")
+    assert str(caught.value.where).startswith("row 3, ") and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["units.json", "most_frequent.json"])
 @pytest.mark.parametrize("content", ["", "[]", '["a", "a"]', '[""]', "[1]", "9" * 5000])
 def test_damaged_files_are_named(run: Run, tmp_path: Path, name: str, content: str) -> None:

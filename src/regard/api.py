@@ -80,7 +80,10 @@ def propose(
         asked[name] = _listed(asked[name])
     request = Request(train=_listed(data), **asked)
     folder, where = RunFolder(out or default_folder(request)), find_device(device)
-    return folder, resume(folder, request) if folder.exists() else plan(request, where)
+    if folder.exists():
+        return folder, resume(folder, request)
+    folder.refuse_foreign()
+    return folder, plan(request, where)
 
 
 def _listed(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:

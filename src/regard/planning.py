@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from regard.data.corpus import Corpus
+from regard.data.corpus import Corpus, Files
 from regard.data.recognition import medium_in, recognise
 from regard.data.tables import read_table
-from regard.errors import InputError, SettingsError
+from regard.errors import InputError, SettingsError, did_you_mean
 from regard.models.model import count_weights
 from regard.proposals import (
     Reasons,
@@ -182,14 +182,14 @@ def begin(request: Request) -> Recipe:
         return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
-    paths = [Path(path) for path in request.train]
-    verb = request.task or recognise(read_table(paths))
+    table = read_table([Path(path) for path in request.train])
+    verb = request.task or recognise(table)
     if verb not in VERBS:
-        hint = "--task generate trains on it as pairs all the same"
-        raise InputError(f"this looks like data to {verb}, a verb that comes later", where=request.train[0], hint=hint)
+        raise InputError(f"no verb '{verb}'", where="--task", hint=did_you_mean(verb, VERBS))
     files = {"train": tuple(request.train), "dev": tuple(request.dev), "test": tuple(request.test)}
-    medium = {"medium": medium_in(read_table(paths))} if verb in READ_MEDIA else {}
-    return VERBS[verb](**medium, **files, source=request.source, target=request.target, tag=request.tag)
+    medium = {"medium": medium_in(table)} if verb in READ_MEDIA else {}
+    recipe = VERBS[verb](**medium, **files, source=request.source, target=request.target, tag=request.tag)
+    return recipe.model_copy(update={"data": recipe.data.found_in(table)}) if isinstance(recipe.data, Files) else recipe
 
 
 def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:

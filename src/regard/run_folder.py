@@ -36,16 +36,21 @@ class RunFolder:
     def exists(self) -> bool:
         return self.recipe_file.exists()
 
+    def refuse_foreign(self) -> None:
+        """Raises RunError: the folder holds something else than a run."""
+        if self.exists() or not self.path.is_dir():
+            return
+        if any(not _begun(file.name) for file in self.path.iterdir()):
+            raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
+
     def create(self, recipe: Recipe, learnt: Mapping[str, bytes], fingerprint: str) -> None:
         """Begin a run with what its task has ``learnt``, as files by name.
 
         The recipe is written last, so a folder with a recipe has everything it needs to go on.
 
         Raises:
-            RunError: the folder holds something else, or cannot be written.
+            RunError: it cannot be written.
         """
-        if self.path.exists() and any(not _begun(file.name) for file in self.path.iterdir()):
-            raise RunError("the folder is not empty and not a run", where=str(self.path), hint="choose another --out")
         self.fields.mkdir(parents=True, exist_ok=True)
         for name, content in learnt.items():
             write_whole(self.fields / name, content)
@@ -126,8 +131,10 @@ class RunFolder:
         """Inside, no other process can write this run; the lock ends with the process, however it ends.
 
         Raises:
-            RunError: another process is training here, something cannot be written, or leads out of the folder.
+            RunError: another process is training here, the folder holds something else than a run, something cannot be
+                written, or leads out of the folder.
         """
+        self.refuse_foreign()
         created = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)

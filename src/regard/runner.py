@@ -10,7 +10,7 @@ from regard.data.corpus import Corpus
 from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.errors import RunError, StoppedError
-from regard.evaluation import Judging, evaluate, judged_rows, mean_loss, predict_rows
+from regard.evaluation import Judging, evaluate, judged_rows, mean_loss, predict_rows, source_of
 from regard.metrics.names import deciding
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder
@@ -61,9 +61,13 @@ def train_run(
 
     Raises:
         RunError: the folder holds another run, or this one with other data.
+        DataError: a row that is scored in the end cannot be read.
         StoppedError: a signal arrived; everything was saved and the same call goes on.
         DivergedError: the loss was not finite; the state before it was saved.
     """
+    if task.source_builder:  # what is no text may be unreadable; better told now than after training
+        for number, row in enumerate(corpus.test or corpus.dev, start=1):
+            source_of(task, row, number)
     with folder.lock():
         if folder.exists():
             _same_run(folder, recipe, corpus)

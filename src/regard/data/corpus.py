@@ -68,7 +68,7 @@ class Files(Settings):
         train = rows_in(arrays).choose(np.flatnonzero(usable))
         _refuse_hopeless(train, sources[usable], table.name, dropped)
         if not dev:
-            train, dev = split(train, sources[usable], self.dev_rows)
+            train, dev = split(train, sources[usable], self.dev_rows, _label if self.labels else None)
         for rows, paths in ((dev, self.dev), (test, self.test)):
             refuse_new("tag", "tag", rows, train, " + ".join(paths))
             if self.labels:
@@ -101,15 +101,39 @@ class Files(Settings):
         dropped[f"held-out row longer than {self.max_characters} characters"] += len(rows) - len(fitting)
         return TextRows.of(fitting)
 
+    def found_in(self, table: Table) -> "Files":
+        """With the columns of a table of training rows, so that other tables are read alike."""
+        return self.model_copy(update=choose_columns(table, self.source, self.target, self.tag)._asdict())
+
+    def read_files(self, paths: Sequence[str]) -> list[Row]:
+        """Every row in order, for scoring, from the columns that were trained on, but rows without a source.
+
+        Raises:
+            DataError: a file cannot be read, has no such columns, or no row.
+        """
+        table = _read(paths)
+        return _with_source(table, self._chosen(table, self.tag), Counter(), Path(paths[0]).parent)
+
+    def _chosen(self, table: Table, tag: str | None) -> Columns:
+        """Columns by the names that were asked for or found in training, where a table's columns have names."""
+        places = all(name is None or name.isdecimal() for name in (self.source, self.target))
+        if table.named or places:
+            return choose_columns(table, self.source, self.target, tag if tag in table.columns else None)
+        return choose_columns(table, None, None, None)
+
     def _columns_of(self, table: Table, columns: Columns) -> Columns:
         """The training files' columns where this table has columns of those names; tags only if those had tags."""
         if {name for name in columns if name} <= set(table.columns):
             return columns
-        found = choose_columns(table, self.source, self.target, self.tag if columns.tag else None)
+        found = self._chosen(table, self.tag if columns.tag else None)
         if columns.tag and not found.tag:
             hint = "name it with --tag, or give a file with such a column"
             raise DataError("no column with tags, and the training rows have tags", where=table.name, hint=hint)
         return found if columns.tag else found._replace(tag=None)
+
+
+def _label(row: Row) -> Sequence[str]:
+    return (row["target"],)
 
 
 @runtime_checkable
@@ -128,7 +152,9 @@ class FromFiles(ReadsFiles, Protocol):
 
 
 def read_as(data: object, paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
-    """Every row in order, for scoring, as some data reads its own files."""
+    """Every row in order, for scoring, as some data reads its own files, or from columns that are named here."""
+    if isinstance(data, Files) and (source or target or tag):
+        return read_rows(paths, source, target, tag)
     return data.read_files(paths) if isinstance(data, ReadsFiles) else read_rows(paths, source, target, tag)
 
 

@@ -1,10 +1,10 @@
 """Rows for training and rows held out: by hashes, so that neither order nor memory matters."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Bool, UInt64
 from numpy import ndarray
 
 from regard.data.rows import Row, Rows, TextRows
@@ -26,23 +26,38 @@ def source_hashes(rows: Sequence[Row]) -> Hashes:
     return hashes_of([" ".join(row["source"].casefold().split()) for row in rows])
 
 
-def split(rows: TextRows, hashes: Hashes, most: int) -> tuple[TextRows, TextRows]:
+def split(
+    rows: TextRows, hashes: Hashes, most: int, learnt: Callable[[Row], Iterable[str]] | None = None
+) -> tuple[TextRows, TextRows]:
     """Training and dev rows by a hash of the source, so that equal sources never straddle and order does not matter.
 
     Up to `DEV_SHARE` of the rows and at most so many are held out, but always one source, and never the last one of
-    any tag.
+    any tag, or of any value that can be ``learnt`` of a row, such as its label.
 
     Raises:
-        DataError: the tags leave nothing to hold out.
+        DataError: that leaves nothing to hold out.
     """
     kept = np.isin(hashes, _last_of_each_tag(rows, hashes))
     numbers, sizes = np.unique(hashes[~kept], return_counts=True)
     if not len(numbers):
-        hint = "give rows to choose by with --dev, or leave the tags out"
-        raise DataError("too few rows of each tag to hold any out", hint=hint)
+        found = "too few rows of each tag" if "tag" in rows.roles else "too few different texts"
+        raise DataError(f"{found} to hold any out", hint="give rows to choose by with --dev")
     fits = (numbers < DEV_SHARE * 2**64) & (np.cumsum(sizes) <= most)
     held = (hashes <= numbers[max(int(np.count_nonzero(fits)) - 1, 0)]) & ~kept
+    if learnt:
+        held &= ~np.isin(hashes, _with_unseen(rows, hashes, held, learnt))
+    if not held.any():
+        hint = "give rows to choose by with --dev"
+        raise DataError("every row that could be held out has a label or tag of its own", hint=hint)
     return rows.choose(np.flatnonzero(~held)), rows.choose(np.flatnonzero(held))
+
+
+def _with_unseen(
+    rows: TextRows, hashes: Hashes, held: Bool[ndarray, "_"], learnt: Callable[[Row], Iterable[str]]
+) -> Hashes:
+    """The hashes of rows that are held out and have what no row has that is left."""
+    seen = {value for place in np.flatnonzero(~held).tolist() for value in learnt(rows[place])}
+    return hashes[[place for place in np.flatnonzero(held).tolist() if not seen.issuperset(learnt(rows[place]))]]
 
 
 def _last_of_each_tag(rows: Rows, hashes: Hashes) -> Hashes:

@@ -50,7 +50,7 @@ class Tagged(Settings):
             hint = "two will do to try it out; thousands teach a language"
             raise DataError(f"{len(train)} usable sentences: not enough to learn from", where=self._name, hint=hint)
         if not dev:
-            train, dev = split(train, source_hashes(train), self.dev_rows)
+            train, dev = split(train, source_hashes(train), self.dev_rows, _tags)
         known = dict.fromkeys(tag for tags in values_of("target", train) for tag in words_of(tags))
         for rows, paths in ((dev, self.dev or self.train), (test, self.test)):
             _refuse_new(rows, known, " + ".join(paths))
@@ -74,6 +74,10 @@ class Tagged(Settings):
             f"{train:,} sentences to train on, {dropped.total():,} dropped{f': {reasons}' if reasons else ''}",
             f"{dev:,} sentences to choose by ({how}); {f'{test:,} to test on' if test else 'no test sentences'}",
         )
+
+
+def _tags(row: Row) -> list[str]:
+    return words_of(row["target"])
 
 
 def read_tagged(paths: Sequence[str]) -> list[Row]:

@@ -117,7 +117,7 @@ def on_axes(maps: Mapping[str, Tensor], source: int, target: int) -> dict[str, T
     """
     found: dict[str, Tensor] = {}
     for name, weights in maps.items():
-        if weights.shape[-1] == source + target:
+        if target and weights.shape[-1] == source + target:
             found |= _as_if_encoded(name, weights, source)
         else:
             found[name] = weights.transpose(0, 1).expand(-1, target, -1) if name.endswith("/pool") else weights
@@ -125,7 +125,7 @@ def on_axes(maps: Mapping[str, Tensor], source: int, target: int) -> dict[str, T
     return {
         name: weights
         for name, weights in found.items()
-        if weights.shape[1:] == tuple(steps[side] for side in _sides(name))
+        if weights.numel() and weights.shape[1:] == tuple(steps[side] for side in _sides(name))
     }
 
 
