@@ -64,7 +64,7 @@ def recipe_of(family: str, data: Path) -> Recipe:
 
 def rows_of(data: Path, name: str) -> list[Row]:
     files = [str(data / "tok" / f"{name}.lc.norm.tok.{side}") for side in ("de", "en")]
-    return list(read_rows(files, None, None, None))
+    return list(read_rows(files, None, None, None).rows)
 
 
 def trained(family: str, options: argparse.Namespace) -> Run:

@@ -64,7 +64,7 @@ def scores(run: Run, data: Path, **search: float) -> list[float]:
     found = []
     for name in SETS.values():
         files = [str(data / "tok" / f"{name}.lc.norm.tok.{side}") for side in ("en", "de")]
-        rows = read_rows(files, None, None, None)
+        rows = read_rows(files, None, None, None).rows
         found.append(run.predictor.evaluate(rows, scoring=TOKENISED, **search).scores.values["bleu"])
     return found
 

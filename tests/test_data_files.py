@@ -390,8 +390,9 @@ def test_dev_columns_follow_those_of_training(write: Write) -> None:
 
 def test_evaluation_keeps_every_row_in_order(write: Write) -> None:
     text = "target\tsource\tlang\nB\tb\tx\n\tc\ty\nB\tb\tx\n!\t!\tx\nA\t \tx\n"
-    rows = read_rows([write("test.tsv", text)], None, None, None)
+    rows, notes = read_rows([write("test.tsv", text)], None, None, None)
     assert [tuple(row.values()) for row in rows] == [("b", "B", "x"), ("c", "", "y"), ("b", "B", "x"), ("!", "!", "x")]
+    assert notes == ("left out: 1 empty source",)
     path = write("none.tsv", "source\ttarget\n \tx\n")
     expect(lambda: read_rows([path], None, None, None), "none.tsv: no row with a source")
 
@@ -455,14 +456,14 @@ def test_other_tables_are_read_by_the_columns_that_were_trained_on(write: Write)
     """Turned round by name, and a label that came first, which a short file does not show."""
     named = "en\tde\n" + "".join(f"the {word}\tdas {word}\n" for word in "house car book pen cat".split())
     turned = Files(train=(write("t.tsv", named),), source="de", target="en")
-    assert read_as(turned, [write("u.tsv", "en\tde\na dog\tein Hund\n")], None, None, None) == [
+    assert read_as(turned, [write("u.tsv", "en\tde\na dog\tein Hund\n")], None, None, None).rows == [
         {"source": "ein Hund", "target": "a dog"}
     ]
-    assert read_as(turned, [write("v.tsv", "en\tde\na dog\tein Hund\n")], "en", "de", None)[0]["source"] == "a dog"
+    assert read_as(turned, [write("v.tsv", "en\tde\na dog\tein Hund\n")], "en", "de", None).rows[0]["source"] == "a dog"
     spam = "".join(f"{'spam' if row % 3 else 'ham'}\tmessage number {row} of many\n" for row in range(60))
     found = Files(train=(write("s.tsv", spam),), labels=True).found_in(read_table([Path(write("s.tsv", spam))]))
     assert (found.source, found.target) == ("2", "1")
-    assert read_as(found, [write("w.tsv", "ham\tone\nham\ttwo\n")], None, None, None)[1] == {
+    assert read_as(found, [write("w.tsv", "ham\tone\nham\ttwo\n")], None, None, None).rows[1] == {
         "source": "two",
         "target": "ham",
     }

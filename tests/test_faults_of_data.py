@@ -178,7 +178,7 @@ INTACT = {
 
 @pytest.mark.parametrize(("name", "forms"), INTACT.items(), ids=INTACT)
 def test_cells_come_through_as_they_are(place: Path, name: str, forms: tuple[str, str]) -> None:
-    found = {(row["source"], row["target"]) for row in read_rows([str(place / name)], None, None, None)}
+    found = {(row["source"], row["target"]) for row in read_rows([str(place / name)], None, None, None).rows}
     assert found == {(forms[0].format(number), forms[1].replace("{}", str(number))) for number in range(40)}
 
 

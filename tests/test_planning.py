@@ -39,7 +39,8 @@ def test_a_run_from_python(tmp_path: Path, files: Path) -> None:
     run = regard.train(files, **asked(tmp_path))
     made = {"recipe.yaml", "fields", "checkpoints", "metrics.jsonl", "model.safetensors", "report.html", "README.md"}
     assert {path.name for path in run.path.iterdir()} == made | {".lock"}
-    assert run.scores == run.predictor.evaluate(read_rows([str(tmp_path / "dev.tsv")], None, None, None)).scores.values
+    dev, _ = read_rows([str(tmp_path / "dev.tsv")], None, None, None)
+    assert run.scores == run.predictor.evaluate(dev).scores.values
     assert propose(files, **asked(tmp_path))[1].reasons == [
         ("finished", f"{run.path} is trained to its end; another --out begins anew")
     ]

@@ -238,7 +238,7 @@ def test_cmrc_is_read_as_its_readme_says() -> None:
 @needs_data
 @pytest.mark.parametrize(("language", "rules"), [("en", "squad1.1"), ("zh", "cmrc2018")])
 def test_xquad_is_read_whole(language: str, rules: str) -> None:
-    rows = Questions(train=("none",)).read_files([str(DATA / "xquad" / f"{language}.jsonl.gz")])
+    rows = Questions(train=("none",)).read_files([str(DATA / "xquad" / f"{language}.jsonl.gz")]).rows
     assert len(rows) == 1190 and all(row["passage"].startswith(row["target"], int(row["start"])) for row in rows)
     assert span_scores([row["target"] for row in rows], [[row["target"]] for row in rows]) == (100, 100, rules)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, searches
+from regard.cli.common import answers, emit, say, searches
 from regard.cli.evaluate import scoring_options
 
 
@@ -37,7 +37,9 @@ def command(
     from regard.tasks.task import Scoring
 
     models = load(one, device), load(other, device)
-    rows = read_as(models[0].recipe.data, data, source, target, tag)
+    rows, notes = read_as(models[0].recipe.data, data, source, target, tag)
+    for note in notes:
+        say(note, quiet)
     results = models[0].compare(models[1], rows, scoring=Scoring(tokenize, lowercase), **options)
     if as_json:
         emit({"runs": [one, other], "rows": len(rows), **{name: found._asdict() for name, found in results.items()}})

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, score_lines, searches
+from regard.cli.common import answers, emit, say, score_lines, searches
 
 TOKENIZERS = click.Choice(["13a", "intl", "zh", "char", "none"])
 
@@ -50,7 +50,9 @@ def command(
     from regard.tasks.task import Scoring
 
     model = load(run, device)
-    rows = read_as(model.recipe.data, data, source, target, tag)
+    rows, notes = read_as(model.recipe.data, data, source, target, tag)
+    for note in notes:
+        say(note, quiet)
     started = time.perf_counter()
     found = model.evaluate(rows, scoring=Scoring(tokenize, lowercase), **options)
     took = time.perf_counter() - started

@@ -39,7 +39,9 @@ def command(
     model = load(run, device)
     row: Row = {"source": text, "tag": tag} if tag else {"source": text}
     if isinstance(model.recipe.data, ReadsFiles) and isinstance(model.task, Cutting):
-        row = model.recipe.data.read_files([text])[0]
+        (row, *_), notes = model.recipe.data.read_files([text])
+        for note in notes:
+            say(note, quiet)
     maps = model.inspect(row, target, **options)
     page = out if as_json else out or "attention.html"
     if page:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regard.cli.common import answers, emit, lines_of, searches
+from regard.cli.common import answers, emit, lines_of, say, searches
 
 if TYPE_CHECKING:
     from regard.data.rows import Row
@@ -46,9 +46,12 @@ def command(
     if wanted and options["beam"] is None:
         options["beam"] = max(wanted, model.recipe.search.beam)
     own = model.recipe.data
-    of_file = own.read_files([input_]) if isinstance(own, ReadsFiles) and isinstance(model.task, Cutting) else None
     texts = ["\n".join(lines_of(input_))] if whole else lines_of(input_)
-    rows: Iterable[Row] = of_file or (_row(text, tag, bool(model.task.tags)) for text in texts)
+    rows: Iterable[Row] = (_row(text, tag, bool(model.task.tags)) for text in texts)
+    if isinstance(own, ReadsFiles) and isinstance(model.task, Cutting):
+        rows, notes = own.read_files([input_])
+        for note in notes:
+            say(note, quiet)
     header: tuple[str, ...] = ()
     typed = input_ == "-" and sys.stdin.isatty()  # whoever types a line waits for its answer
     for answer in model.stream(rows, prefix=prefix, at_once=1 if typed else None, **options):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.questions import row_of
-from regard.data.rows import Row, TextRows
+from regard.data.rows import Read, Row, TextRows
 from regard.errors import DataError
 from regard.settings import Settings
 
@@ -52,9 +52,10 @@ class Babi(Settings):
         sides = TextRows.of(train), TextRows.of(dev), TextRows.of(test)
         return Corpus(*sides, dropped, self._notes(sides, dropped), fingerprint(sides))
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """The questions of other files of this form, for scoring."""
-        return [row for path in paths for story in _stories(Path(path), Counter()) for row in story]
+        dropped = Counter[str]()
+        return Read.of([row for path in paths for story in _stories(Path(path), dropped) for row in story], dropped)
 
     def _notes(self, sides: Sequence[TextRows], dropped: Counter[str]) -> tuple[str, ...]:
         train, dev, test = (len(rows) for rows in sides)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
-from regard.data.rows import LONGEST_TEXT, Row, Rows, TextRows, row_records, rows_in
+from regard.data.rows import LONGEST_TEXT, Read, Row, Rows, TextRows, row_records, rows_in
 from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
@@ -105,14 +105,15 @@ class Files(Settings):
         """With the columns of a table of training rows, so that other tables are read alike."""
         return self.model_copy(update=choose_columns(table, self.source, self.target, self.tag)._asdict())
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Every row in order, for scoring, from the columns that were trained on, but rows without a source.
 
         Raises:
             DataError: a file cannot be read, has no such columns, or no row.
         """
         table = _read(paths)
-        return _with_source(table, self._chosen(table, self.tag), Counter(), Path(paths[0]).parent)
+        dropped = Counter[str]()
+        return Read.of(_with_source(table, self._chosen(table, self.tag), dropped, Path(paths[0]).parent), dropped)
 
     def _chosen(self, table: Table, tag: str | None) -> Columns:
         """Columns by the names that were asked for or found in training, where a table's columns have names."""
@@ -140,7 +141,7 @@ def _label(row: Row) -> Sequence[str]:
 class ReadsFiles(Protocol):
     """Data of which other files than its own can be read in the same way."""
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Every row in order, for scoring."""
 
 
@@ -151,21 +152,22 @@ class FromFiles(ReadsFiles, Protocol):
     train: tuple[str, ...]
 
 
-def read_as(data: object, paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
+def read_as(data: object, paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> Read:
     """Every row in order, for scoring, as some data reads its own files, or from columns that are named here."""
     if isinstance(data, Files) and (source or target or tag):
         return read_rows(paths, source, target, tag)
     return data.read_files(paths) if isinstance(data, ReadsFiles) else read_rows(paths, source, target, tag)
 
 
-def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> list[Row]:
-    """Every row in order, for scoring; only rows without a source are left out.
+def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag: str | None) -> Read:
+    """Every row in order, for scoring, but those without a source.
 
     Raises:
         DataError: a file cannot be read, or there is no row.
     """
     table = _read(paths)
-    return _with_source(table, choose_columns(table, source, target, tag), Counter(), Path(paths[0]).parent)
+    dropped, columns = Counter[str](), choose_columns(table, source, target, tag)
+    return Read.of(_with_source(table, columns, dropped, Path(paths[0]).parent), dropped)
 
 
 def _read(paths: Sequence[str]) -> Table:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.lines import is_gzip, lines
-from regard.data.rows import LONGEST_TEXT, Row, TextRows
+from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows
 from regard.data.spans import places_of
 from regard.data.splitting import Hashes, hashes_of, split
 from regard.data.tables import ANSWER_NAMES, PASSAGE_NAMES, QUESTION_NAMES, START_NAMES, read_table
@@ -65,9 +65,10 @@ class Questions(Settings):
         sides = rows, held, TextRows.of(test)
         return Corpus(*sides, reading.dropped, (*_notes(sides, bool(dev)), *reading.notes), fingerprint(sides))
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Every usable question in order, for scoring."""
-        return Reading(self.source, self.passage, self.target).rows(paths)
+        reading = Reading(self.source, self.passage, self.target)
+        return Read(reading.rows(paths), reading.notes)
 
 
 def _hashes(rows: Sequence[Row]) -> Hashes:

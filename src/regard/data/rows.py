@@ -2,10 +2,11 @@
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Int
@@ -21,6 +22,19 @@ Row = Mapping[str, Any]
 
 Values are text, or what a field that reads no text takes: paths, samples, pixels, numbers.
 """
+
+
+class Read(NamedTuple):
+    """Rows of files that are not trained on, and what was left out of them or mended, for people."""
+
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rows: list[Row], dropped: Counter[str]) -> "Read":
+        """With how many rows were left out for each reason."""
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common() if count)
+        return cls(rows, (f"left out: {counts}",) if counts else ())
 
 
 class Rows(Sequence[Row]):

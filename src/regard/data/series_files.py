@@ -12,7 +12,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
-from regard.data.rows import Row
+from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
 from regard.data.tables import Cells, Table, read_table
 from regard.data.times import TIME_NAMES, Clock, Stamps, form_of, read_times
@@ -60,9 +60,10 @@ class SeriesFiles(Settings):
         """
         return read_series(self.train, self.time, self.key, self.target)
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Each series of other tables as one row, with all of its steps."""
-        return [{"source": one} for one in read_series(paths, self.time, self.key, self.target)[0]]
+        series, notes = read_series(paths, self.time, self.key, self.target)
+        return Read([{"source": one} for one in series], tuple(notes))
 
     def load(self, reach: int, horizon: int) -> Corpus:
         """All windows that look back ``reach`` steps and ahead ``horizon``.

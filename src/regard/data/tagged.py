@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.lines import lines
-from regard.data.rows import Row, Rows, TextRows
+from regard.data.rows import Read, Row, Rows, TextRows
 from regard.data.splitting import hashes_of, source_hashes, split, values_of
 from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
@@ -57,9 +57,9 @@ class Tagged(Settings):
         sides = [train, dev, test]
         return Corpus(train, dev, test, dropped, self._notes(sides, known, dropped), fingerprint(sides))
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Every sentence in order, for scoring."""
-        return read_tagged(paths)
+        return Read(read_tagged(paths))
 
     @property
     def _name(self) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.lines import lines
-from regard.data.rows import LONGEST_TEXT, Row, TextRows
+from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows
 from regard.errors import DataError
 from regard.settings import Settings
 
@@ -40,13 +40,13 @@ class Text(Settings):
         notes = self._notes(texts, held, len(dev))
         return Corpus(train, dev, test, Counter(), notes, fingerprint([train, dev, test]))
 
-    def read_files(self, paths: Sequence[str]) -> list[Row]:
+    def read_files(self, paths: Sequence[str]) -> Read:
         """Every character of some files once, in stretches: "target", after a "source" that is read but not scored.
 
         Raises:
             DataError: a file cannot be read, or is empty.
         """
-        return self._stretches(_documents(paths))
+        return Read(self._stretches(_documents(paths)))
 
     def _stretches(self, documents: Sequence[str]) -> list[Row]:
         return [
