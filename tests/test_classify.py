@@ -23,6 +23,7 @@ from regard.data.rows import TextRows
 from regard.data.tokenisers import END, Vocabulary
 from regard.errors import DataError, InputError, RunError
 from regard.inspection.alignment import merge_words
+from regard.layers.segments import sentences_of
 from regard.metrics.labels import accuracy, calibration_error, macro_f1
 from regard.models.model import ModelSettings
 from regard.recipes import named_recipe
@@ -108,6 +109,27 @@ def test_labels_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.C
     assert [json.loads(line).get("label") for line in capsys.readouterr().out.splitlines()] == ["bad", "", "good"]
     assert main(["evaluate", str(run.path), write(tmp_path / "rows.tsv", reviews(30, 4))]) == 0
     assert "naive Bayes" in capsys.readouterr().out
+
+
+def test_words_then_sentences(tmp_path: Path) -> None:
+    """The light on a word is that on its sentence times that in it."""
+    train = write(
+        tmp_path / "train.tsv", [(f"we saw it . {text} !! and so it is .", label) for text, label in reviews(300, 1)]
+    )
+    settings = [*SMALL, "task.word_dropout=0", "model.encoder={kind: hierarchical}"]
+    made = regard.train(train, out=tmp_path / "run", settings=[*settings, "model.decoder={kind: pool, hidden: 16}"])
+    assert made.scores["accuracy"] > 90
+    text = "we saw it . the film was so lovely !! and so it is ."
+    task, predictor = made.predictor.task, made.predictor
+    ids = torch.tensor([[*task.field.encode(text), END]])
+    numbers = sentences_of(ids, task.closing, END)[0]
+    pieces = task.field.steps(ids[0].tolist())
+    begins = [piece for piece, rises in zip(pieces[1:], numbers.diff().tolist(), strict=True) if rises]
+    assert begins == ["▁the", "▁and"] and int(numbers[-1]) == 2
+    maps = predictor.predict([text])[0].attention
+    [light] = maps.maps["decoder/pool"][0]
+    assert len(light) == len(pieces) and float(light.sum()) == pytest.approx(1)
+    assert float(light[numbers == 1].sum()) > 0.5
 
 
 def test_runs_to_classify_are_compared(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,18 @@ def segments_of(tokens: Int[Tensor, "batch time"], end: int) -> Int[Tensor, "bat
     return ends.cumsum(1) - ends
 
 
+def sentences_of(
+    tokens: Int[Tensor, "batch time"], closing: Bool[Tensor, "vocabulary"], end: int
+) -> Int[Tensor, "batch time"]:
+    """The number of each step's sentence, counted from 0: the next begins after the last of some ``closing`` tokens.
+
+    ``end`` belongs to the sentence before it.
+    """
+    after = tokens.roll(-1, 1)
+    closed = (closing[tokens] & ~closing[after] & (after != end)).long()
+    return closed.cumsum(1) - closed
+
+
 class SegmentedEmbedding(nn.Module):
     """Ids of a question and a passage to vectors, with one added for the `KINDS` of steps.
 

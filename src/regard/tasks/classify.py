@@ -7,18 +7,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from regard.attention import record
 from regard.data.fields import TextField
 from regard.data.labels import Labels
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import Vocabulary
+from regard.data.tokenisers import END, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, is_special, merge_words, on_axes
 from regard.layers.embeddings import TokenEmbedding
+from regard.layers.segments import sentences_of
 from regard.metrics import labels as metrics
 from regard.models.heads import Head, TokenHead
 from regard.models.model import Model
@@ -32,6 +35,12 @@ from regard.tasks.sources import SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 MOST_ALTERNATIVES = 9
+
+CLOSING = ".!?…。！？"
+"""What the pieces end in that end a sentence, for encoders that read one after the other."""
+
+POOL, WORDS = "decoder/pool", "encoder/word"
+"""Whose attention is to sentences, and to the words of each, where an encoder reads so."""
 
 SIGNATURES = {
     "accuracy": "accuracy|case:mixed",
@@ -99,6 +108,8 @@ class Classify:
         self.metric: str = settings.metric
         self.baseline_name = baseline.name
         self.redraw = self._with_fewer_words if settings.word_dropout else settings.source.redraw()
+        pieces = field.steps(range(field.vocabulary)) if isinstance(field, TextField) else []
+        self.closing = torch.tensor([piece[-1] in CLOSING for piece in pieces]) if pieces else None
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """A score for each label."""
@@ -147,6 +158,9 @@ class Classify:
         return model.head.loss(decoded, batch.target, memory.head)
 
     def _decided(self, model: Model, source: Padded) -> tuple[Memory, Decoded]:
+        if self.closing is not None:
+            sentences = sentences_of(source.values, self.closing.to(source.values.device), END)
+            source = source._replace(segments=sentences)
         return read_off(model, source, torch.ones_like(source.lengths))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
@@ -173,6 +187,9 @@ class Classify:
         with record(model) as maps:
             self._decided(model, pad([source]).to(next(model.parameters()).device))
         steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
+        if WORDS in maps and self.closing is not None:
+            [numbers] = sentences_of(pad([source]).values, self.closing, END)
+            maps[POOL] = _through_sentences(maps[POOL].cpu(), maps[WORDS].cpu(), numbers)
         seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(steps), len(names))
         return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 
@@ -199,3 +216,13 @@ class Classify:
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.field.shown(row), row["target"]
+
+
+def _through_sentences(
+    sentences: Float[Tensor, "1 heads queries sentences"],
+    words: Float[Tensor, "sentences 1 1 words"],
+    numbers: Int[Tensor, "source"],
+) -> Float[Tensor, "1 heads queries source"]:
+    """What words, each of a sentence with a number, got of the attention to their sentences."""
+    places = torch.cat([torch.arange(count) for count in numbers.bincount().tolist()])
+    return sentences[..., numbers] * words[numbers, 0, 0, places]
