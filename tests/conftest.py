@@ -1,9 +1,12 @@
 """Shapes are checked at run time in tests, and tiny tensors need one thread."""
 
+import signal
+
 import pytest
 import torch
 from jaxtyping import config, install_import_hook
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored by what they start in the background
 install_import_hook("regard", "beartype.beartype")  # stays on: modules are checked as they are first used
 
 
