@@ -460,6 +460,9 @@ def test_other_tables_are_read_by_the_columns_that_were_trained_on(write: Write)
         {"source": "ein Hund", "target": "a dog"}
     ]
     assert read_as(turned, [write("v.tsv", "en\tde\na dog\tein Hund\n")], "en", "de", None).rows[0]["source"] == "a dog"
+    aligned = [write("x.src", "ein Hund\n"), write("x.tgt", "a dog\n")]
+    assert read_as(turned, aligned, None, None, None).rows == [{"source": "ein Hund", "target": "a dog"}]
+    expect(lambda: read_as(turned, [write("o.tsv", "de\tnl\nein\teen\n")], None, None, None), "no column 'en'")
     spam = "".join(f"{'spam' if row % 3 else 'ham'}\tmessage number {row} of many\n" for row in range(60))
     found = Files(train=(write("s.tsv", spam),), labels=True).found_in(read_table([Path(write("s.tsv", spam))]))
     assert (found.source, found.target) == ("2", "1")

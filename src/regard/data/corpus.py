@@ -116,11 +116,11 @@ class Files(Settings):
         return Read.of(_with_source(table, self._chosen(table, self.tag), dropped, Path(paths[0]).parent), dropped)
 
     def _chosen(self, table: Table, tag: str | None) -> Columns:
-        """Columns by the names that were asked for or found in training, where a table's columns have names."""
-        places = all(name is None or name.isdecimal() for name in (self.source, self.target))
-        if table.named or places:
-            return choose_columns(table, self.source, self.target, tag if tag in table.columns else None)
-        return choose_columns(table, None, None, None)
+        """Columns by the names of training, asked for or found; a table that has none of them is read by itself."""
+        names = [name for name in (self.source, self.target) if name]
+        if names and not any(name in table.columns or name.isdecimal() for name in names):
+            return choose_columns(table, None, None, None)
+        return choose_columns(table, self.source, self.target, tag if tag in table.columns else None)
 
     def _columns_of(self, table: Table, columns: Columns) -> Columns:
         """The training files' columns where this table has columns of those names; tags only if those had tags."""
