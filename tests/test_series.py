@@ -192,6 +192,16 @@ def test_commas_between_thousands_and_before_decimals(tmp_path: Path) -> None:
     assert "write a point" in str(caught.value.hint)
 
 
+def test_rows_of_another_width_are_told(tmp_path: Path) -> None:
+    rows = hourly()
+    rows[5] = (*rows[5], "more")
+    _, notes = read_series([table(tmp_path / "a.csv", rows)])
+    assert notes[1:] == [
+        "1 rows left out: wrong number of columns",
+        "1 steps that were missing (summer time begins so): filled in a straight line",
+    ]
+
+
 def test_several_series_need_a_key(tmp_path: Path) -> None:
     rows = [(time, shop, shop * 100 + place) for place, (time, *_) in enumerate(hourly(40)) for shop in (1, 2, 3)]
     path = table(tmp_path / "a.csv", rows, "time,shop,sales")

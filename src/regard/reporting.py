@@ -43,7 +43,7 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
         scores=trained.scores,
         baseline=trained.baseline,
         signatures=trained.signatures,
-        groups=_by_tag(predictor, (corpus.test or corpus.dev)[:MOST_GROUPED]),
+        groups=_by_tag(predictor, (corpus.test or corpus.dev)[:MOST_GROUPED]) if predictor.task.tags else {},
         samples=[
             _sample(row, predictor.task.shown(row), answer, journal, index)
             for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
@@ -86,12 +86,11 @@ def _program() -> str:
 
 
 def _by_tag(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Group]:
-    """Exact match, rows and an example for every tag; nothing when rows have none."""
-    tagged = [row for row in rows if "tag" in row]
+    """Exact match, rows and an example for every tag."""
     right: dict[str, list[bool]] = defaultdict(list)
-    for row, answer in zip(tagged, predictor.predict(tagged), strict=True):
+    for row, answer in zip(rows, predictor.predict(rows), strict=True):
         right[row["tag"]].append(answer.text == row["target"])
-    examples = {row["tag"]: predictor.task.shown(row)[0] for row in reversed(tagged)}
+    examples = {row["tag"]: predictor.task.shown(row)[0] for row in reversed(rows)}
     return {tag: Group(100 * sum(marks) / len(marks), len(marks), examples[tag]) for tag, marks in right.items()}
 
 

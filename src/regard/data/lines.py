@@ -84,6 +84,11 @@ def is_gzip(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
+def without_gz(path: Path) -> Path:
+    """The name that says what is inside."""
+    return path.with_suffix("") if is_gzip(path) else path
+
+
 def _check_kind(path: Path) -> None:
     if not path.exists():
         raise DataError("no such file", where=str(path), hint=f"looked in {path.parent.resolve()}")

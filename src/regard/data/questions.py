@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
-from regard.data.lines import is_gzip, lines
+from regard.data.lines import lines, without_gz
 from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows
 from regard.data.spans import places_of
 from regard.data.splitting import Hashes, hashes_of, split
@@ -200,7 +200,7 @@ def records(path: Path, dropped: Counter[str]) -> Iterator[Record]:
     Raises:
         DataError: it is missing, empty or not text.
     """
-    form = (path.with_suffix("") if is_gzip(path) else path).suffix.lower()
+    form = without_gz(path).suffix.lower()
     if form not in (".json", ".jsonl"):
         table = read_table([path])
         yield from (dict(zip(table.columns, cells, strict=True)) for cells in table.stream(dropped))

@@ -12,6 +12,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
+from regard.data.objects import BLANK
 from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
 from regard.data.tables import Cells, Table, read_table
@@ -106,8 +107,8 @@ def read_series(
 
 
 def _read_file(path: str, time: str | None, key: str | None, target: str | None) -> tuple[list[Series], list[str]]:
-    table = read_table([Path(path)])
-    rows = list(table.stream(Counter()))
+    table, dropped, mended = read_table([Path(path)]), Counter[str](), Counter[str]()
+    rows = list(table.stream(dropped))
     columns = _columns(table, time, key, target)
     stamps = read_times(_cells(table, rows, columns.time), f"{path}, column '{columns.time}'")
     values = np.stack([_numbers(path, name, _cells(table, rows, name)) for name in columns.variables], axis=1)
@@ -115,7 +116,6 @@ def _read_file(path: str, time: str | None, key: str | None, target: str | None)
     members: dict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(names):
         members[name].append(place)
-    mended = Counter[str]()
     ordered = {name: _ordered(stamps, values, np.array(places), mended) for name, places in members.items()}
     if not columns.key:
         _refuse_several(path, len(rows), mended[REPEATED])
@@ -123,7 +123,9 @@ def _read_file(path: str, time: str | None, key: str | None, target: str | None)
     series = [_regular(path, name, columns, clock, *one, mended) for name, one in ordered.items()]
     by = f", {len(series)} of them by '{columns.key}'" if columns.key else ""
     note = f"{path}: series of {len(columns.variables)} variables ({_some(columns.variables)}){by}, a step is a "
-    return series, [note + clock.describe(), *(f"{count:,} {what}" for what, count in mended.items() if count)]
+    left_out = [f"{count:,} rows left out: {reason}" for reason, count in dropped.items() if reason != BLANK]
+    told = [f"{count:,} {what}" for what, count in mended.items() if count]
+    return series, [note + clock.describe(), *left_out, *told]
 
 
 def _refuse_several(path: str, rows: int, repeated: int) -> None:

@@ -19,7 +19,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from regard.data.lines import is_gzip, lines
+from regard.data.lines import lines, without_gz
 from regard.data.objects import BLANK, objects
 from regard.data.times import form_of
 from regard.errors import DataError
@@ -107,7 +107,7 @@ def read_table(paths: Sequence[Path]) -> Table:
     Raises:
         DataError: a file is missing, empty, unreadable, not text or not of its form, or line counts differ.
     """
-    forms = [_without_gz(path).suffix.lower() for path in paths]
+    forms = [without_gz(path).suffix.lower() for path in paths]
     tables = {".tsv": _from_tsv, ".csv": _from_csv, ".json": _from_json, ".jsonl": _from_json}
     if len(paths) == 1 and forms[0] in tables:
         return tables[forms[0]](paths[0])
@@ -131,10 +131,6 @@ def is_language(name: str) -> bool:
 
 def _name(paths: Iterable[Path]) -> str:
     return " + ".join(str(path) for path in paths)
-
-
-def _without_gz(path: Path) -> Path:
-    return path.with_suffix("") if is_gzip(path) else path
 
 
 def _from_tsv(path: Path) -> Table:
@@ -264,7 +260,7 @@ def _unequal(paths: Sequence[Path]) -> DataError:
 
 def _names_of_files(paths: Sequence[Path]) -> Cells:
     """What tells the files' names apart, seen from the end: en and de of train.en.txt and train.de.txt."""
-    parts = [_without_gz(path).name.split(".") for path in paths]
+    parts = [without_gz(path).name.split(".") for path in paths]
     while len(paths) > 1 and all(parts) and len({part[-1] for part in parts}) == 1:
         parts = [part[:-1] for part in parts]
     names = tuple(part[-1] for part in parts if part)

@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 
 from regard.data.labels import Labels
 from regard.data.learnt import LearntFile, read_learnt
@@ -47,7 +48,7 @@ class FrequentTags:
     def files(self) -> dict[str, bytes]:
         return {FREQUENT_TAGS_FILE: json.dumps(self.tags, ensure_ascii=False).encode()}
 
-    @property
+    @cached_property
     def by_character(self) -> bool:
         """Whether most tokens it has seen are single characters, as in Chinese that nobody cut into words."""
         return 2 * sum(len(token) == 1 for token in self.tags) > len(self.tags)
