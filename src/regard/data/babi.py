@@ -11,7 +11,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.questions import row_of
-from regard.data.rows import Read, Row, TextRows
+from regard.data.rows import Read, Row, TextRows, counts
 from regard.errors import DataError
 from regard.settings import Settings
 
@@ -60,9 +60,8 @@ class Babi(Settings):
     def _notes(self, sides: Sequence[TextRows], dropped: Counter[str]) -> tuple[str, ...]:
         train, dev, test = (len(rows) for rows in sides)
         named = ", ".join(map(str, self.tasks))
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         return (
-            f"bAbI tasks {named}, {self.size} training questions each; dropped: {counts or 'none'}",
+            f"bAbI tasks {named}, {self.size} training questions each; dropped: {counts(dropped) or 'none'}",
             f"{train:,} questions to train on, {dev:,} to choose by (the last stories), {test:,} to test on",
         )
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool
 from numpy import ndarray
 from pydantic import Field
 
 from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
-from regard.data.rows import LONGEST_TEXT, Read, Row, Rows, TextRows, row_records, rows_in
-from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split
+from regard.data.rows import LONGEST_TEXT, Read, Row, Rows, TextRows, counts, row_records, rows_in
+from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split, usable
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 from regard.settings import Settings
@@ -64,11 +63,11 @@ class Files(Settings):
         test = self._held_out(self.test, columns, dropped)
         dev = self._held_out(self.dev, columns, dropped)
         sources = arrays["source hash"]
-        usable = _usable(arrays, test, dev, dropped)
-        train = rows_in(arrays).choose(np.flatnonzero(usable))
-        _refuse_hopeless(train, sources[usable], table.name, dropped)
+        kept_rows = usable(arrays["row hash"], sources, test, dev, dropped)
+        train = rows_in(arrays).choose(np.flatnonzero(kept_rows))
+        _refuse_hopeless(train, sources[kept_rows], table.name, dropped)
         if not dev:
-            train, dev = split(train, sources[usable], self.dev_rows, _label if self.labels else None)
+            train, dev = split(train, sources[kept_rows], self.dev_rows, _label if self.labels else None)
         for rows, paths in ((dev, self.dev), (test, self.test)):
             refuse_new("tag", "tag", rows, train, " + ".join(paths))
             if self.labels:
@@ -228,27 +227,13 @@ def _with_hashes(arrays: Arrays, rows: Sequence[Row]) -> dict[str, ndarray]:
     return row_records(arrays, rows) | hashes
 
 
-def _usable(arrays: Arrays, test: Rows, dev: Rows, dropped: Counter[str]) -> Bool[ndarray, "_"]:
-    """Which rows to train on: the first of equal ones, and none whose source is held out."""
-    usable = np.zeros(len(arrays["row hash"]), bool)
-    usable[np.unique(arrays["row hash"], return_index=True)[1]] = True
-    dropped["duplicate"] += int(np.count_nonzero(~usable))
-    for held, reason in ((test, "also in test"), (dev, "also in dev")):
-        leaving = usable & np.isin(arrays["source hash"], source_hashes(held))
-        dropped[reason] += int(np.count_nonzero(leaving))
-        usable &= ~leaving
-    for reason in [reason for reason, count in dropped.items() if not count]:
-        del dropped[reason]
-    return usable
-
-
 def fingerprint(sides: Sequence[Rows]) -> str:
     """A hash of all rows, by which a run knows its data again."""
     return hashlib.blake2b(" ".join(rows.digest() for rows in sides).encode(), digest_size=16).hexdigest()
 
 
 def _refuse_hopeless(rows: Rows, sources: Hashes, name: str, dropped: Counter[str]) -> None:
-    why = f"; dropped: {_counts(dropped)}" if dropped else ""
+    why = f"; dropped: {counts(dropped)}" if dropped else ""
     if len(rows) < 2:
         found = f"{len(rows)} usable pair{'' if len(rows) == 1 else 's'}: not enough to learn from{why}"
         raise DataError(found, where=name, hint="two will do to try it out; thousands teach a language")
@@ -260,10 +245,6 @@ def _refuse_hopeless(rows: Rows, sources: Hashes, name: str, dropped: Counter[st
         raise DataError(f"every {side} is {first[side]!r}: there is nothing to learn", where=name, hint=hint)
 
 
-def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
-
-
 def _notes(
     table: Table, columns: Columns, sides: Sequence[Sequence[Row]], dropped: Counter[str], dev_given: bool
 ) -> tuple[str, ...]:
@@ -273,6 +254,6 @@ def _notes(
     how = "as given" if dev_given else "held out by a hash of the source, so that equal sources stay together"
     return (
         f"{table.name}: '{columns.source}' -> '{columns.target}'{tag} ({names})",
-        f"{train:,} pairs to train on, {sum(dropped.values()):,} dropped{': ' + _counts(dropped) if dropped else ''}",
+        f"{train:,} pairs to train on, {sum(dropped.values()):,} dropped{': ' + counts(dropped) if dropped else ''}",
         f"{dev:,} pairs to choose by ({how}); {f'{test:,} to test on' if test else 'no test pairs'}",
     )

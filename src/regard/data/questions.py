@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.lines import lines, without_gz
-from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows
+from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows, counts
 from regard.data.spans import places_of
 from regard.data.splitting import Hashes, hashes_of, split
 from regard.data.tables import ANSWER_NAMES, PASSAGE_NAMES, QUESTION_NAMES, START_NAMES, read_table
@@ -114,7 +114,7 @@ class Reading:
         """Every usable row in order: source, passage, target with its start, and other right answers."""
         found = [row for path in paths for row in self._of_file(path)]
         if paths and not found:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(3))
+            reasons = counts(self.dropped, 3)
             hint = 'write {"question": "...", "passage": "...", "answers": ["..."], "starts": [0]} on each line'
             raise DataError(f"no usable question: {reasons}", where=" + ".join(paths), hint=hint)
         return found
@@ -124,9 +124,9 @@ class Reading:
         """What was found wrong, for people."""
         more = len(self.lost) - NAMED
         named = ", ".join(self.lost[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())
+        dropped = counts(self.dropped)
         told = {
-            f"dropped: {counts}": counts,
+            f"dropped: {dropped}": dropped,
             f"answers that stand nowhere in their passage: {named}": named,
             f"{self.moved:,} questions with an answer elsewhere than it says, found by its text": self.moved,
             f"{self.reworded:,} questions with answers in other words than the passage, only to score": self.reworded,

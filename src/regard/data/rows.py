@@ -33,8 +33,12 @@ class Read(NamedTuple):
     @classmethod
     def of(cls, rows: list[Row], dropped: Counter[str]) -> "Read":
         """With how many rows were left out for each reason."""
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common() if count)
-        return cls(rows, (f"left out: {counts}",) if counts else ())
+        return cls(rows, (f"left out: {counts(dropped)}",) if +dropped else ())
+
+
+def counts(dropped: Counter[str], most: int | None = None) -> str:
+    """How many were left out, and why, in words; the most frequent reasons where there are many."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in (+dropped).most_common(most))
 
 
 class Rows(Sequence[Row]):

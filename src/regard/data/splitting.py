@@ -1,6 +1,7 @@
 """Rows for training and rows held out: by hashes, so that neither order nor memory matters."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -24,6 +25,22 @@ def hashes_of(texts: Sequence[str]) -> Hashes:
 def source_hashes(rows: Sequence[Row]) -> Hashes:
     """Equal for sources that differ only in case and in blanks."""
     return hashes_of([" ".join(row["source"].casefold().split()) for row in rows])
+
+
+def usable(
+    rows: Hashes, sources: Hashes, test: Sequence[Row], dev: Sequence[Row], dropped: Counter[str]
+) -> Bool[ndarray, "_"]:
+    """Which rows to train on: the first of equal ones, and none whose source is held out; others are counted."""
+    kept = np.zeros(len(rows), bool)
+    kept[np.unique(rows, return_index=True)[1]] = True
+    dropped["duplicate"] += int(np.count_nonzero(~kept))
+    for held, reason in ((test, "also in test"), (dev, "also in dev")):
+        leaving = kept & np.isin(sources, source_hashes(held))
+        dropped[reason] += int(np.count_nonzero(leaving))
+        kept &= ~leaving
+    for reason in [reason for reason, count in dropped.items() if not count]:
+        del dropped[reason]
+    return kept
 
 
 def split(

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from regard.data.corpus import Corpus, fingerprint
 from regard.data.lines import lines
-from regard.data.rows import Read, Row, Rows, TextRows
-from regard.data.splitting import hashes_of, source_hashes, split, values_of
+from regard.data.rows import Read, Row, Rows, TextRows, counts
+from regard.data.splitting import hashes_of, source_hashes, split, usable, values_of
 from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
 
@@ -45,7 +45,9 @@ class Tagged(Settings):
         """
         read = read_tagged(self.train)
         test, dev = (TextRows.of(read_tagged(paths) if paths else []) for paths in (self.test, self.dev))
-        train, dropped = _usable(TextRows.of(read), test, dev)
+        train, dropped = TextRows.of(read), Counter[str]()
+        wholes = hashes_of([json.dumps([*row.values()]) for row in read])
+        train = train.choose(np.flatnonzero(usable(wholes, source_hashes(train), test, dev, dropped)))
         if len(train) < 2:
             hint = "two will do to try it out; thousands teach a language"
             raise DataError(f"{len(train)} usable sentences: not enough to learn from", where=self._name, hint=hint)
@@ -67,7 +69,7 @@ class Tagged(Settings):
 
     def _notes(self, sides: Sequence[Rows], known: dict[str, None], dropped: Counter[str]) -> tuple[str, ...]:
         train, dev, test = map(len, sides)
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
+        reasons = counts(dropped)
         how = "as given" if self.dev else "held out by a hash of the tokens"
         return (
             f"{self._name}: tokens with one of {len(known):,} tags each",
@@ -123,20 +125,6 @@ def _tagged_token(line: str, where: str) -> list[tuple[str, str]]:
         if len(words_of(cell)) != 1:
             raise DataError(f"a blank in {cell!r}", where=where, hint=f"write {cell.replace(' ', '_')!r}")
     return [(token, tag)]
-
-
-def _usable(train: TextRows, test: TextRows, dev: TextRows) -> tuple[TextRows, Counter[str]]:
-    """The first of equal rows, and none whose tokens are held out; with how many were dropped, and why."""
-    wholes = hashes_of([json.dumps([*row.values()]) for row in train])
-    usable = np.zeros(len(train), bool)
-    usable[np.unique(wholes, return_index=True)[1]] = True
-    dropped = Counter({"duplicate": int(np.count_nonzero(~usable))})
-    sources = source_hashes(train)
-    for held, reason in ((test, "also in test"), (dev, "also in dev")):
-        leaving = usable & np.isin(sources, source_hashes(held))
-        dropped[reason] = int(np.count_nonzero(leaving))
-        usable &= ~leaving
-    return train.choose(np.flatnonzero(usable)), +dropped
 
 
 def _refuse_new(rows: Rows, known: dict[str, None], name: str) -> None:
