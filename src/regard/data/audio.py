@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regard.data.recordings import RATES, Recording, checked, read_recording
-from regard.data.rows import Row
+from regard.data.rows import Row, is_blank, row_with
 from regard.data.tokenisers import END
-from regard.errors import DataError
 from regard.padded import Record
 from regard.pieces import BLANK
 from regard.settings import Settings
@@ -171,22 +170,9 @@ class SoundField:
 
     @staticmethod
     def row(given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        """What a user gave as a row: a path or a `Recording` is its source.
+        return row_with(given, roles, (str, Path, Recording), "a path to sound, a Recording")
 
-        Raises:
-            DataError: it is neither, nor a mapping with one as "source" and text for all other roles.
-        """
-        row = given if isinstance(given, Mapping) else {"source": given}
-        heard = isinstance(row.get("source"), str | Path | Recording)
-        if heard and all(isinstance(row.get(role), str) for role in roles if role != "source"):
-            return row
-        others = "".join(f" and '{role}'" for role in roles if role != "source")
-        raise DataError(f"a row is a path to sound, a Recording, or a mapping with 'source'{others}, not {given!r}")
-
-    @staticmethod
-    def is_blank(row: Row) -> bool:
-        """Whether there is no path."""
-        return isinstance(row["source"], str) and not row["source"].strip()
+    is_blank = staticmethod(is_blank)
 
     @staticmethod
     def shown(row: Row) -> str:

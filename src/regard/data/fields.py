@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from regard.data.learnt import LearntFile
-from regard.data.rows import LONGEST_TEXT, Row, Rows
+from regard.data.rows import LONGEST_TEXT, Row, Rows, is_blank, row_with
 from regard.data.splitting import tags_of
 from regard.data.tokenisers import END, MOST_BYTES, Tokeniser, Vocabulary, learn_tokeniser, load_tokeniser
 from regard.errors import DataError, did_you_mean
@@ -66,20 +66,9 @@ class TextField:
 
     @staticmethod
     def row(given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        """What a user gave as a row: a text is its source.
+        return row_with(given, roles, (str,), "a text")
 
-        Raises:
-            DataError: it is neither a text nor a mapping with text for all these roles.
-        """
-        row = {"source": given} if isinstance(given, str) else given
-        if isinstance(row, Mapping) and all(isinstance(row.get(role), str) for role in roles):
-            return row
-        raise DataError(f"a row is a text or a mapping with {' and '.join(map(repr, roles))}, not {given!r}")
-
-    @staticmethod
-    def is_blank(row: Row) -> bool:
-        """Whether there is nothing to read."""
-        return not row["source"].strip()
+    is_blank = staticmethod(is_blank)
 
     @staticmethod
     def shown(row: Row) -> str:

@@ -15,7 +15,7 @@ from numpy import ndarray
 from pydantic import Field, model_validator
 from torch.nn import functional as F
 
-from regard.data.rows import Row
+from regard.data.rows import Row, is_blank, row_with
 from regard.data.tokenisers import END
 from regard.errors import DataError, InputError
 from regard.padded import Record
@@ -94,22 +94,9 @@ class PictureField:
 
     @staticmethod
     def row(given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        """What a user gave as a row: a path or pixels are its source.
+        return row_with(given, roles, (str, Path, ndarray), "a picture's path, its pixels")
 
-        Raises:
-            DataError: it is neither of them nor a mapping with all these roles.
-        """
-        row = given if isinstance(given, Mapping) else {"source": given}
-        others = (role for role in roles if role != "source")
-        if isinstance(row.get("source"), str | Path | ndarray) and all(isinstance(row.get(one), str) for one in others):
-            return row
-        wanted = " and ".join(map(repr, roles))
-        raise DataError(f"a row is a picture's path, its pixels, or a mapping with {wanted}, not {given!r:.100}")
-
-    @staticmethod
-    def is_blank(row: Row) -> bool:
-        """Whether there is nothing to read."""
-        return isinstance(row["source"], str) and not row["source"].strip()
+    is_blank = staticmethod(is_blank)
 
     @staticmethod
     def shown(row: Row) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from regard.data.arrays import CHUNK, Arrays, Ragged
+from regard.errors import DataError
 
 LONGEST_TEXT = 100_000
 """Characters; attention over more would never end."""
@@ -22,6 +23,23 @@ Row = Mapping[str, Any]
 
 Values are text, or what a field that reads no text takes: paths, samples, pixels, numbers.
 """
+
+
+def row_with(given: Any, roles: Sequence[str], sources: tuple[type, ...], called: str) -> Row:
+    """What a user gave as a row: a source of one of these types, or a mapping with one and text for all other roles.
+
+    Raises:
+        DataError: it is neither.
+    """
+    row = given if isinstance(given, Mapping) else {"source": given}
+    if all(isinstance(row.get(role), sources if role == "source" else str) for role in roles):
+        return row
+    raise DataError(f"a row is {called}, or a mapping with {' and '.join(map(repr, roles))}, not {given!r:.100}")
+
+
+def is_blank(row: Row) -> bool:
+    """Whether its source is text, or a path, without anything in it."""
+    return isinstance(row["source"], str) and not row["source"].strip()
 
 
 class Read(NamedTuple):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,6 @@ from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import END, Vocabulary
 from regard.decoding.search import Search
-from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, is_special, merge_words, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.layers.segments import sentences_of
@@ -32,7 +30,7 @@ from regard.settings import Settings
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.baselines.simple import Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
 
 MOST_ALTERNATIVES = 9
 
@@ -169,18 +167,16 @@ class Classify:
         Raises:
             DataError: a prefix was given.
         """
-        if prefix is not None:
-            raise DataError("a label has no beginning to go on from", hint="leave the prefix out")
+        refuse_prefix(prefix, "a label has no beginning to go on from")
         memory, decoded = self._decided(model, source)
         scores = model.log_probs(decoded, memory)[:, 0].float().sort(descending=True)
         return [self._prediction(*one) for one in zip(scores.values.tolist(), scores.indices.tolist(), strict=True)]
 
     def _prediction(self, scores: list[float], numbers: list[int]) -> Prediction:
-        best, *others = (
+        return Prediction.best_of(
             Labelled(self.labels.names[number], score, (number,), (self.labels.names[number],))
             for number, score in zip(numbers[: 1 + MOST_ALTERNATIVES], scores, strict=False)
         )
-        return replace(best, alternatives=tuple(others))
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:

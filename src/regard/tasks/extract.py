@@ -33,7 +33,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.sliding_window import SlidingWindow
 from regard.tasks.passages import Windows, cut, cut_to_answer, rows_of, windows_of
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
 
 LOWEST = -1e30
 """Spans that score less are outside of the passage."""
@@ -149,8 +149,7 @@ class Extract:
         Raises:
             DataError: a prefix was given.
         """
-        if prefix is not None:
-            raise DataError("a span has no beginning to go on from", hint="leave the prefix out")
+        refuse_prefix(prefix, "a span has no beginning to go on from")
         windows = cut(source, self.settings.window)
         memory, decoded = self._decided(model, windows.source)
         scores = cast(PointerHead, model.head).scores(decoded, memory.head)
@@ -166,8 +165,7 @@ class Extract:
         sums = {text: float(np.logaddexp.reduce([score for score, _ in found])) for text, found in answers.items()}
         ranked = sorted(filter(None, sums), key=lambda text: -sums[text]) or [*sums]  # a mark of a blank is no answer
         found = (self._extracted(text, sums[text], ids, max(answers[text])[1]) for text in ranked)
-        best, *others = islice(found, 1 + MOST_ALTERNATIVES)
-        return replace(best, alternatives=tuple(others))
+        return Prediction.best_of(islice(found, 1 + MOST_ALTERNATIVES))
 
     def _extracted(self, text: str, score: float, ids: list[int], steps: tuple[int, int]) -> Extracted:
         (first, last), before = steps, ids.index(END) + 1

@@ -1,7 +1,6 @@
 """Generate: a source in, a text out. Translation, transliteration, captions: data, not code."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
@@ -12,9 +11,8 @@ from regard.attention import record
 from regard.data.fields import MOST_LEARNT, TextField
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import END, PAD, START, UNKNOWN, Vocabulary
-from regard.decoding.interface import Hypothesis, Tokens
-from regard.decoding.search import Search, search
+from regard.data.tokenisers import END, START, Vocabulary
+from regard.decoding.search import Search
 from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.metrics import text as metrics
@@ -27,10 +25,7 @@ from regard.settings import Settings
 from regard.tasks.baselines.simple import COPY_SOURCE, Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
-
-ENDS = Tokens(START, END)
-NEVER_WRITTEN = (PAD, UNKNOWN, START)
-
+from regard.tasks.writing import write
 
 SCORED_AS = {
     "character_error_rate": metrics.transcription,
@@ -156,10 +151,8 @@ class Generate:
         means = {name: (part + other.parts[name]) / 2 for name, part in one.parts.items()}
         return Loss(total, one.count, means | {"divergence": apart.detach()})
 
-    def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
-        memory = model.encode(source)
-        found = search(model, memory, source.lengths, search_, ENDS, NEVER_WRITTEN, prefix, source)
-        return [self._prediction(row) for row in found]
+    def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
+        return write(self.field, model, model.encode(source), source, search, prefix)
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
@@ -188,14 +181,6 @@ class Generate:
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.read.shown(row), row["target"]
-
-    def _prediction(self, found: list[Hypothesis]) -> Prediction:
-        best, *others = (self._answer(one) for one in found)
-        return replace(best, alternatives=tuple(others))
-
-    def _answer(self, found: Hypothesis) -> Prediction:
-        ids = tuple(found.tokens)
-        return Prediction(self.field.decode(ids), found.score, ids, tuple(self.field.steps(ids)))
 
 
 def delayed(target: Padded) -> Padded:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,9 +14,8 @@ from regard.attention import record
 from regard.data.fields import MOST_LEARNT, TextField
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
-from regard.data.tokenisers import END, PAD, START, UNKNOWN, Vocabulary, cut
-from regard.decoding.interface import Hypothesis, Tokens
-from regard.decoding.search import Search, search
+from regard.data.tokenisers import END, START, Vocabulary, cut
+from regard.decoding.search import Search
 from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head, TokenHead
@@ -29,9 +27,7 @@ from regard.tasks.baselines.ngrams import NGrams
 from regard.tasks.encoded import Encoded
 from regard.tasks.packing import PackedWindows
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
-
-ENDS = Tokens(START, END)
-NEVER_WRITTEN = (PAD, UNKNOWN, START)
+from regard.tasks.writing import write
 
 LOOKED_AT = 64
 """Tokens of what was given, and of what was written, whose attention is shown."""
@@ -123,18 +119,9 @@ class Continue:
         ids = [values[:length].tolist() for values, length in zip(targets, lengths, strict=True)]
         return [Prediction("", -float(loss.total), tuple(one)) for loss, one in zip(losses, ids, strict=True)]
 
-    def predict(self, model: Model, source: Padded, search_: Search, prefix: Padded | None = None) -> list[Prediction]:
+    def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """What follows, without what was given."""
-        found = search(Going(model), begun(model, source), source.lengths, search_, ENDS, NEVER_WRITTEN, prefix, source)
-        return [self._prediction(row) for row in found]
-
-    def _prediction(self, found: list[Hypothesis]) -> Prediction:
-        best, *others = (self._answer(one) for one in found)
-        return replace(best, alternatives=tuple(others))
-
-    def _answer(self, found: Hypothesis) -> Prediction:
-        ids = tuple(found.tokens)
-        return Prediction(self.field.decode(ids), found.score, ids, tuple(self.field.steps(ids)))
+        return write(self.field, Going(model), begun(model, source), source, search, prefix)
 
     @torch.inference_mode()
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:

@@ -27,7 +27,7 @@ from regard.padded import Ids, Padded, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.frequent_tags import FrequentTags
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, refuse_prefix
 
 SIGNATURES = {
     "entity_f1": "f1|average:micro|unit:entity|match:exact|counted:conlleval",
@@ -137,8 +137,7 @@ class Tag:
         Raises:
             DataError: a prefix was given.
         """
-        if prefix is not None:
-            raise DataError("tags have no beginning to go on from", hint="leave the prefix out")
+        refuse_prefix(prefix, "tags have no beginning to go on from")
         memory, decoded = self._read(model, source)
         tags, scores = cast(TagHead, model.head).best(decoded, memory.head)
         rows = zip(_real(source), _real(tags), scores.tolist(), strict=True)

@@ -1,7 +1,7 @@
 """Tasks: verbs over fields. What a row means, which head it needs, its loss, its predictions and its scores."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from regard.data.rows import Row
 from regard.data.tokenisers import START
 from regard.decoding.search import Search
+from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps
 from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head
@@ -60,6 +61,12 @@ class Prediction:
     tokens: tuple[str, ...] = ()
     alternatives: tuple["Prediction", ...] = field(default=())
     look: Callable[[], AttentionMaps] = field(default=_nothing, repr=False, compare=False)
+
+    @staticmethod
+    def best_of(ranked: "Iterable[Prediction]") -> "Prediction":
+        """The first, with the others as its alternatives."""
+        best, *others = ranked
+        return replace(best, alternatives=tuple(others))
 
     @cached_property
     def attention(self) -> AttentionMaps:
@@ -217,6 +224,16 @@ def read_off(model: Model, source: Padded, steps: Int[Tensor, "batch"]) -> tuple
     memory = model.encode(source)
     starts = torch.full((len(steps), int(steps.max())), START, device=steps.device)
     return memory, model.advance(Padded(starts, steps), memory, model.start(memory, len(steps)))[0]
+
+
+def refuse_prefix(prefix: Padded | None, why: str) -> None:
+    """Of tasks whose answers are not written from their beginning on.
+
+    Raises:
+        DataError: a prefix was given.
+    """
+    if prefix is not None:
+        raise DataError(why, hint="leave the prefix out")
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -1,7 +1,6 @@
 """Transcribe: sound in, the words that are said in it out, by connectionist temporal classification."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,7 +26,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import MostFrequent
 from regard.tasks.sources import SoundSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
 
 ALIGNMENT = "head/alignment"
 
@@ -112,17 +111,15 @@ class Transcribe:
         Raises:
             DataError: a prefix was given.
         """
-        if prefix is not None:
-            raise DataError("a transcript says what is heard, from its beginning on", hint="leave the prefix out")
+        refuse_prefix(prefix, "a transcript says what is heard, from its beginning on")
         log_probs = self._log_probs(model, source)
         return [self._prediction(row) for row in transcribe(log_probs, source.lengths, search.beam, search.n_best)]
 
     def _prediction(self, found: list[Hypothesis]) -> Prediction:
-        best, *others = (
+        return Prediction.best_of(
             Prediction(self.units.decode(units), score, tuple(units), tuple(self.units.pieces(units)))
             for units, score in found
         )
-        return replace(best, alternatives=tuple(others))
 
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
