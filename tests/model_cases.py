@@ -1,4 +1,4 @@
-"""Settings of models that the contracts of test_models.py are held against; a new kind is picked up from the unions."""
+"""Settings of models that the contracts of test_models.py are held against; of every kind in the unions."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -71,6 +71,15 @@ LOOKING = [  # settings of a Transformer's encoder and decoder, by the field the
             "where": of("all", of=[WINDOW, of("blocked", size=3)]),
         }
     },
+    {"attention": {"score": of("distance"), "norm": of("softcap"), "where": of("strided", stride=2)}},
+    {
+        "attention": {
+            "score": of("dot"),
+            "norm": of("relu"),
+            "where": of("any", of=[WINDOW, of("random", size=2, length=64)]),
+        }
+    },
+    {"attention": {"score": of("general"), "norm": of("entmax", learned=True), "where": of("causal")}},
 ]
 STEPPING = [
     {"score": of("general"), "norm": of("sparsemax")},
@@ -82,6 +91,7 @@ STEPPING = [
     {"score": of("local_predictive", back=2)},
     {"score": of("local_monotonic", back=2)},
     {"score": of("location")},
+    {"score": of("local_predictive", back=2), "norm": of("monotonic", noise=0.0)},
 ]
 
 

@@ -132,6 +132,15 @@ def test_words_then_sentences(tmp_path: Path) -> None:
     assert float(light[numbers == 1].sum()) > 0.5
 
 
+def test_sentences_of_which_each_has_its_light_in_words(tmp_path: Path) -> None:
+    """Whatever the decoder that looks at sentences."""
+    train = write(tmp_path / "train.tsv", [(f"we saw it . {text}", label) for text, label in reviews(20, 1)])
+    settings = ["training.steps=2", "model.width=8", "model.encoder={kind: hierarchical}", "model.decoder={kind: rnn}"]
+    predictor = regard.train(train, out=tmp_path / "run", settings=settings).predictor
+    [light] = predictor.predict(["we saw it . the film was dull ."])[0].attention.maps["decoder/cross"][0]
+    assert len(light) > 6 and float(light.sum()) == pytest.approx(1)
+
+
 def test_runs_to_classify_are_compared(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write(tmp_path / "rows.tsv", reviews(30, 4))
     assert main(["compare", str(run.path), str(run.path), rows]) == 0

@@ -22,6 +22,8 @@ from regard.layers.convolution import (
 )
 from regard.models.convolutional import ConvolutionalDecoderPart, ConvolutionalEncoderPart
 from regard.models.convolutional_blocks import GatedBlock, Shape, TemporalBlock
+from regard.models.heads import TokenHead
+from regard.models.model import ModelSettings, build_model
 from regard.models.parts import Encoded, Widths
 from regard.padded import Padded
 
@@ -355,3 +357,14 @@ def test_the_large_model_is_as_large_as_in_the_paper():
 def test_sizes_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         ConvolutionalEncoderPart(**settings).check(12)
+
+
+def test_attention_begins_with_many_keys():
+    """Words and positions of deviation 0.1 (Gehring et al. 2017, section 3.5) have small dot products."""
+    settings = ModelSettings.model_validate({"kind": "convolutional", "width": 128})
+    model = build_model(settings, 100, lambda output, widths: TokenHead(output)).eval()
+    source, target = (Padded(torch.randint(4, 100, (8, 20)), torch.full((8,), 20)) for _ in range(2))
+    with record(model) as maps:
+        memory = model.encode(source)
+        model.advance(target, memory, model.start(memory, 8))
+    assert all(weights.amax(-1).mean() < 0.3 for weights in maps.values())

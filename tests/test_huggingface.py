@@ -258,6 +258,25 @@ def test_names_without_a_prefix_and_buffers_are_known(tmp_path):
     torch.testing.assert_close(our_log_probs(load(tmp_path), 10), their_log_probs(theirs), **CLOSE)
 
 
+def test_a_bias_that_t5_once_had_in_cross_attention_is_passed_over(tmp_path):
+    theirs = drawn("t5")
+    theirs.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    save_file(load_file(file) | {unused: torch.ones(32, 3)}, file)
+    torch.testing.assert_close(our_log_probs(load(tmp_path), 10), their_log_probs(theirs), **CLOSE)
+
+
+def test_what_begins_an_answer(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for said, expected in (
+        ({"decoder_start_token_id": None, "bos_token_id": 7}, 7),
+        ({"decoder_start_token_id": 5}, 5),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | said))
+        assert load(folder).tokens.start == expected
+
+
 @pytest.mark.parametrize("other", ["lm_head.weight", "model.decoder.embed_tokens.weight"])
 def test_a_shared_weight_has_many_names(other, folder):
     file = folder / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Contracts that every model keeps, whatever its encoder and decoder; a new kind is picked up from the unions."""
+"""Contracts that every model keeps, whatever its encoder and decoder, of every kind in the unions."""
 
 from typing import Any, get_args
 
@@ -9,10 +9,14 @@ from model_cases import CASES, parts_of
 from regard import trees
 from regard.attention import Pool, SteppingAttention, record
 from regard.attention.module import Layout
+from regard.attention.parts import NormPart, ScorePart, SteppingNormPart, SteppingScorePart, WherePart
+from regard.attention.positions import PositionPart
+from regard.attention.settings import LayoutPart
 from regard.models.convolutional_blocks import MultiStepAttention
 from regard.models.encoder_only import AlignedDecoder, PoolDecoder
 from regard.models.families import Family
 from regard.models.heads import TokenHead
+from regard.models.mixing import DecoderMixingPart, EncoderMixingPart
 from regard.models.model import Model, ModelSettings, build_model
 from regard.padded import Padded, pad
 
@@ -82,10 +86,25 @@ def reads_tokens(model: Model) -> bool:
     return not isinstance(model.decoder, PoolDecoder | AlignedDecoder)
 
 
+UNIONS = (
+    *(LayoutPart, NormPart, ScorePart, SteppingNormPart, SteppingScorePart, WherePart),
+    *(PositionPart, EncoderMixingPart, DecoderMixingPart),
+)
+
+
+def kinds_in(settings: Any) -> set[str]:
+    """Of all parts, at every depth."""
+    if isinstance(settings, dict):
+        named = {settings["kind"]} if "kind" in settings else set()
+        return named.union(*map(kinds_in, settings.values()))
+    return set().union(*map(kinds_in, settings)) if isinstance(settings, list | tuple) else set()
+
+
 def test_every_kind_is_there():
-    assert {"transformer", "rnn", "none"} <= set(parts_of("encoder"))
-    assert {"transformer", "rnn"} <= set(parts_of("decoder"))
-    assert len(CASES) > 60
+    found = set().union(*(kinds_in(ModelSettings.model_validate(case.values[0]).model_dump()) for case in CASES))
+    kinds = {part.model_fields["kind"].default for union in UNIONS for part in get_args(get_args(union)[0])}
+    assert len(kinds) > 50 and kinds <= found
+    assert {*parts_of("encoder"), *parts_of("decoder")} <= found
 
 
 @pytest.mark.parametrize("family", get_args(Family))
@@ -253,3 +272,29 @@ def test_the_loss_is_a_sum_over_real_steps(model):
     assert loss.count == 11
     torch.testing.assert_close(loss.parts["nll"], nll)
     torch.testing.assert_close(loss.total, 0.9 * nll - 0.1 * log_probs.mean(-1).sum())
+
+
+def test_learned_positions_need_not_reach_over_padding():
+    """Rows of 20 and 4 tokens that go on for 3 and 19 stand at positions below 24."""
+    learned = {"kind": "transformer", "layers": 1, "positions": {"kind": "learned", "length": 24}}
+    model = build({"width": 8, "encoder": {"kind": "none"}, "decoder": learned})
+    source, target = pad([[4] * 20, [5] * 4]), pad([[2, *[6] * 2], [2, *[7] * 18]])
+    alone = [at_once(model, only(source, row), only(target, row)) for row in range(2)]
+    torch.testing.assert_close(at_once(model, source, target), torch.cat(alone))
+
+
+def test_answers_see_a_source_that_was_read_by_other_layers():
+    """A layer that is left out for the source, and not for the answer, has read it nevertheless."""
+    decoder = {"kind": "transformer", "layers": 1, "layer_drop": 0.5, "attention_dropout": 0.0}
+    model = build({"width": 8, "dropout": 0.0, "encoder": {"kind": "none"}, "decoder": decoder}).train()
+
+    def features(source: Padded, seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        memory = model.encode(source)
+        return model.advance(only(TARGET, 0), memory, model.start(memory, 1))[0].features
+
+    for seed in range(20):
+        torch.manual_seed(seed)
+        left_out_of_answer = (torch.rand(2) < 0.5).tolist()[1]
+        one, other = features(pad([[4, 5, 3]]), seed), features(pad([[7, 5, 3]]), seed)
+        assert one.equal(other) == left_out_of_answer

@@ -8,7 +8,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from regard.attention import attend
 from regard.attention.location import LocalMonotonic, LocalPredictive, Location, LocationSensitive, Mixture
+from regard.attention.monotonic import Monotonic
 from regard.attention.parts import ScorePart
 from regard.attention.relative import Shaw, TransformerXL
 from regard.attention.scores import (
@@ -280,6 +282,19 @@ def test_local_predictive_is_the_paper(axes):
                     expected = math.exp(-((j - centre) ** 2) / (2 * 1.5**2)) if inside else 0.0
                     assert gain[b, h, i, j].item() == pytest.approx(expected, abs=1e-12)
                     assert (found[b, h, i, j] == general_score[b, h, i, j]).item() == inside
+
+
+def test_gains_multiply_the_weights_of_norms_that_keep_a_state():
+    score, norm = randomised(LocalPredictive(WIDTH, General(WIDTH), back=3)), Monotonic(2, noise=0.0).double()
+    queries, keys = inputs(2)
+    attended = attend(queries, keys, keys, score=score, norm=norm)
+    at, keys_at = torch.arange(KEYS - QUERIES, KEYS)[None], torch.arange(KEYS)[None]
+    state = norm.begin(queries[:, :, :1] @ keys.mT)
+    for step in range(QUERIES):
+        places, query = Places(at[:, step : step + 1], keys_at, None), queries[:, :, step : step + 1]
+        weights, state = norm.step(score(query, keys, places), None, state)
+        expected = weights * score.gain(query, places)
+        torch.testing.assert_close(attended.weights.dense()[:, :, step : step + 1], expected)
 
 
 def test_gradients_of_local_predictive():

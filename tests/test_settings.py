@@ -210,5 +210,13 @@ def test_what_is_null_is_set_whole():
 
 def test_positions_without_effect_are_refused():
     mixers = [{"kind": "non_causal"}]
-    with pytest.raises(SettingsError, match="encoder: rotary positions act in self-attention, and no layer has any"):
-        parse(ModelSettings, {"kind": "transformer_today", "encoder": {"mixers": mixers}}, "a.yaml")
+    unused = [{"kind": "non_causal"}, {"kind": "attention"}]
+    summed = {"kind": "sum", "of": [{"kind": "rotary"}, {"kind": "alibi"}]}
+    for side, settings in (
+        ("encoder", {"mixers": mixers}),
+        ("encoder", {"mixers": unused, "layers": 1}),
+        ("encoder", {"mixers": mixers, "positions": summed}),
+        ("decoder", {"mixers": [{"kind": "linear"}]}),
+    ):
+        with pytest.raises(SettingsError, match=f"{side}: rotary positions act in self-attention, and no layer has"):
+            parse(ModelSettings, {"kind": "transformer_today", side: settings}, "a.yaml")

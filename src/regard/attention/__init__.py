@@ -1,6 +1,6 @@
 """The attention core: scores, patterns, norms, positions and layouts, and one `attend` for all of them."""
 
-from regard.attention.approximate import EncoderMixerPart, Linformer, Nystrom
+from regard.attention.approximate import Linformer, Nystrom
 from regard.attention.attend import Attended, attend, merged
 from regard.attention.forgetting import DeltaRule, GatedDeltaRule, GatedLinear, MixerPart, Retention
 from regard.attention.keyvalues import KeyValues
@@ -64,7 +64,6 @@ __all__ = [
     "Distance",
     "Documents",
     "Dot",
-    "EncoderMixerPart",
     "Entmax",
     "Exponential",
     "Full",

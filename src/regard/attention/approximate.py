@@ -166,7 +166,3 @@ class BothWaysPart(Settings):
 
     def build(self, width: int, heads: int) -> BothWays:
         return BothWays(self.of.build(width, heads), self.of.build(width, heads))
-
-
-EncoderMixerPart = Annotated[LinformerPart | NystromPart | NonCausalPart | BothWaysPart, Field(discriminator="kind")]
-"""Mixers for encoders, as settings: ``mixer(inputs, lengths)``."""

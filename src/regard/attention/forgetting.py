@@ -73,7 +73,7 @@ class DeltaRule(Recurrent):
     """A step moves what the state holds for its key towards its value, by a share that it chooses itself.
 
     Schlag et al. 2021, arXiv 2102.11174; queries and keys are swish(x) made unit length, and heads normalised, as in
-    Yang et al. 2024, arXiv 2406.06484, section 3.3.
+    Yang et al. 2024, arXiv 2406.06484, section 3.3, but without its short convolutions before.
     """
 
     def __init__(self, width: int, heads: int):

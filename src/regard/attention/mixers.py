@@ -135,7 +135,7 @@ class Performer(LinearAttention):
     """Softmax attention in expectation, by random positive features (FAVOR+, Choromanski et al. 2020, 2009.14794).
 
     phi(x)_i = exp(w_i . x - |x|^2 / 2) for q and k divided by the fourth root of the width; the w_i are Gaussian, but
-    orthogonal in blocks of as many as the head is wide, drawn from ``seed`` and saved with the weights. No maximum over
+    orthogonal in blocks of as many as the head is wide, and drawn from ``seed`` each time it is built. No maximum over
     all keys is subtracted, so no key need wait for later ones: exponents are at most |w_i|^2 / 2, about 64 in a head
     of width 128, where fp32 holds 88.
     """

@@ -61,9 +61,10 @@ class Sinusoidal(_Plain):
 
     kind: Literal["sinusoidal"] = "sinusoidal"
     pairing: Pairing = "neighbours"
+    scale: float = Field(default=1.0, gt=0)
 
     def on_input(self, inputs: Tensor, at: Tensor) -> Tensor:
-        return inputs + sinusoidal(at, inputs.shape[-1], self.pairing).to(inputs.dtype)
+        return inputs + (sinusoidal(at, inputs.shape[-1], self.pairing) * self.scale).to(inputs.dtype)
 
 
 class Learned(nn.Module, Position):

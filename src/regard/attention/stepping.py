@@ -1,4 +1,4 @@
-"""Attention of one head for decoders that take a step at a time: any score and norm, also those that keep a state."""
+"""Attention of one head for decoders that take a step at a time: scores and norms may keep a state."""
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn

@@ -72,8 +72,6 @@ class Architecture:
     """Their tensors, with the other names under which a file may hold the same."""
     buffers: frozenset[str] = frozenset()
     """What their files may hold beside weights."""
-    optional: frozenset[str] = frozenset()
-    """Their tensors that are zero where they are missing."""
     prefix: str = ""
     """Left out of all names in files of models without a head."""
 

@@ -70,7 +70,7 @@ def refuse_misfits(wanted: Mapping[str, Tensor], stored: Mapping[str, Stored], a
     """
     present = {name: present_copies(name, {*wanted}, stored, architecture) for name in wanted}
     used = {copy for copies in present.values() for copy in copies}
-    buffers = {name for name in stored if re.sub(r"\.\d+\.", ".#.", name) in architecture.buffers}
+    buffers = {name for name in stored if re.sub(r"\.\d+\.", ".#.", name, count=1) in architecture.buffers}
     problems = {
         "missing": [name for name, copies in present.items() if not copies],
         "of another model": [*stored.keys() - used - buffers],

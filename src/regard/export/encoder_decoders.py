@@ -86,7 +86,6 @@ MARIAN = Architecture(
         )
     },
     buffers=frozenset({"model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"}),
-    optional=frozenset({"final_logits_bias"}),
 )
 
 BART = Architecture(
@@ -113,7 +112,6 @@ BART = Architecture(
     },
     changes={"head.bias": ROW, "encoder.position.table": AFTER_TWO, "decoder.position.table": AFTER_TWO},
     copies=MARIAN.copies,
-    optional=MARIAN.optional,
 )
 
 T5_ATTENTION = {"score": {"kind": "dot"}, "layout": {"kind": "grouped"}}

@@ -104,7 +104,8 @@ def _with_prefix(stored: dict[str, Stored], prefix: str) -> dict[str, Stored]:
 
 
 def _special(config: Config) -> SpecialTokens:
-    start = config.get("decoder_start_token_id", config.get("bos_token_id"))
+    start = config.get("decoder_start_token_id")
+    start = config.get("bos_token_id") if start is None else start
     return SpecialTokens(*(one if isinstance(one, int) else None for one in (start, *map(config.get, ENDS))))
 
 

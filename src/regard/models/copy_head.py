@@ -48,7 +48,10 @@ class CopyMixture(NamedTuple):
 
 
 class CopyAttention(nn.Module):
-    """Where to copy from: one head, the general score of Luong et al. 2015 (arXiv 1508.04025) to the encoder states."""
+    """Where to copy from: one head, the general score of Luong et al. 2015 (arXiv 1508.04025) to the encoder states.
+
+    Here with a bias, and divided by the root of the width.
+    """
 
     def __init__(self, width: int, memory_width: int):
         super().__init__()
@@ -68,11 +71,14 @@ class CopyHead(nn.Module):
     """Tokens are written from the vocabulary or copied from the source, whatever the decoder: the pointer-generator.
 
     P(w) = p P_vocabulary(w) + (1 - p) sum of a_i over the source steps i that hold w (See et al. 2017, arXiv
-    1704.04368, equation 9; Gu et al. 2016, 1603.06393), where a is an attention of the head's own and p = sigmoid of a
-    linear layer over the features and what a found. Both sides have one vocabulary, and END, which ends every source,
-    is copied like any other token. ``coverage`` weighs the coverage loss, sum_i min(a_i, sum of a_i before) (equations
-    12 and 13). A decoder whose own attention knows its coverage (equation 11) is one with the score
-    ``{kind: location_sensitive, kernel: 1, cumulative: true}``.
+    1704.04368, equation 9; Gu et al. 2016, 1603.06393). Both sides have one vocabulary, and END, which ends every
+    source, is copied like any other token. ``coverage`` weighs the coverage loss, sum_i min(a_i, sum of a_i before)
+    (equations 12 and 13).
+
+    See et al. have one attention for all of this, the decoder's; here a is one of the head's own, so that every decoder
+    can copy. It keeps no state, so that it learns from that loss, but is not told its coverage (equation 11): the
+    attention of a recurrent decoder is, by the score ``{kind: location_sensitive, kernel: 1, cumulative: true}``. And
+    p = sigmoid of a linear layer over the features and what a found, without the decoder's input (equation 8).
 
     Raises:
         SettingsError: there is no encoder, or it does not give one state for each token.

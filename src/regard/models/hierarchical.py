@@ -7,13 +7,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from regard.attention import Pool
-from regard.models.parts import Part, Size, Widths
+from regard.models.parts import Part, Widths
 from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded
 
 
 class HierarchicalEncoderPart(Part):
-    """Words to sentences to a document, each level read in both directions."""
+    """Words to sentences to a document, each level read in both directions; a classifier knows where sentences end."""
 
     kind: Literal["hierarchical"] = "hierarchical"
     words: RecurrentEncoderPart = RecurrentEncoderPart()
@@ -25,10 +25,6 @@ class HierarchicalEncoderPart(Part):
     def check(self, width: int) -> None:
         self.words.check(width)
         self.sentences.check(width)
-
-    def sized(self, size: Size) -> "HierarchicalEncoderPart":
-        levels = {"words": self.words.sized(size), "sentences": self.sentences.sized(size)}
-        return self.model_copy(update=levels)
 
     def describe(self) -> str:
         return f"hierarchical ({self.words.describe()}, {self.sentences.describe()})"
@@ -51,16 +47,14 @@ class HierarchicalEncoder(nn.Module):
 
     def forward(self, embedded: Padded) -> Padded:
         words, counts = split_sentences(embedded)
-        read = self.words(Padded(words.values, words.lengths.clamp(min=1)))  # a network reads no row without steps
-        pooled = self.word_attention(Padded(read.values, words.lengths))[:, 0]
-        documents = pooled.unflatten(0, (len(counts), -1))
-        return Padded(self.sentences(Padded(documents, counts.clamp(min=1))).values, counts)
+        pooled = self.word_attention(self.words(words))[:, 0]
+        return self.sentences(Padded(pooled.unflatten(0, (len(counts), -1)), counts))
 
 
 def split_sentences(words: Padded) -> tuple[Padded, Int[Tensor, "batch"]]:
     """Each sentence as a row, those of a document side by side, and how many each document has.
 
-    All documents get as many rows as the one with the most sentences, at least one; rows may be empty.
+    All documents get as many rows as the one with the most sentences, at least one; some may be empty, not all.
     """
     real = words.mask
     segments = real.long() - 1 if words.segments is None else words.segments.masked_fill(~real, -1)

@@ -21,6 +21,8 @@ from regard.trees import Nest
 class RecurrentDecoderPart(RecurrentPart):
     """A recurrent decoder; its states have the model's width unless given another.
 
+    What has nothing to act on is not used: ``attend`` without attention, attention without an encoder.
+
     ``attend``: ``before`` a step, with the state it begins in, and the context enters the cells (Bahdanau et al. 2015,
     arXiv 1409.0473); or ``after``, with the state it ends in (Luong et al. 2015, arXiv 1508.04025), where by
     ``input_feeding`` what was made of the step before enters as well. Without attention the source is in the first

@@ -17,7 +17,7 @@ class RecurrentPart(Part):
     cell: CellName = "gru"
     layers: int = Field(default=1, ge=1, le=32)
     residual: bool = Field(default=False, description="each layer above the first adds its input")
-    variational: bool = Field(default=False, description="dropout has one mask for all steps of a row")
+    variational: bool = Field(default=False, description="dropout has one mask for all steps read at once")
 
 
 class RecurrentEncoderPart(RecurrentPart):

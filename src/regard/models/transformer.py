@@ -1,6 +1,5 @@
 """The Transformer (Vaswani et al. 2017, arXiv 1706.03762) and what became of it."""
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -36,13 +35,13 @@ class TransformerPart(Part):
     heads: int = Field(default=4, ge=1)
     feedforward: int = Field(default=1024, ge=1, le=65536)
     activation: Activation = "relu"
-    attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="of weights, in attention and convolutions")
     positions: PositionPart = Sinusoidal()
     attention: AttentionPart = AttentionPart()
     norm: StepNormPart = LayerNormPart()
     norm_first: bool = Field(default=True, description="before each part of a layer, and after the last layer")
     norm_embedded: bool = Field(default=False, description="also before the first layer")
-    bias: bool = Field(default=True, description="in projections and norms")
+    bias: bool = Field(default=True, description="in attention, feed-forward networks and norms")
     shared_layers: bool = Field(default=False, description="all layers have the weights of the first")
     layer_drop: float = Field(default=0, ge=0, lt=1, description="the share of layers left out in training")
     mixers: tuple[EncoderMixingPart | DecoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
@@ -50,6 +49,12 @@ class TransformerPart(Part):
     def check(self, width: int) -> None:
         if width % (2 * self.heads) and not getattr(self.attention.layout, "head_width", None):
             raise ValueError(f"width {width} does not split into {self.heads} heads of even width")
+        attends = any(isinstance(mixer, SelfAttentionPart) for mixer in self.mixers[: self.layers])
+        if not attends and (unseen := _in_attention(self.positions)):
+            raise ValueError(
+                f"{unseen} positions act in self-attention, and no layer has any: "
+                "set positions to {kind: sinusoidal}, or give a mixer {kind: attention}"
+            )
 
     @model_validator(mode="after")
     def _shared_layers_are_alike(self) -> "TransformerPart":
@@ -67,19 +72,16 @@ class TransformerPart(Part):
         return f"{self.layers}-layer Transformer{mixed}"
 
 
+def _in_attention(positions: PositionPart) -> str | None:
+    """The first of some positions that act in attention alone, if none of them acts on the input."""
+    kinds = [part.kind for part in (positions.of if positions.kind == "sum" else [positions])]
+    return kinds[0] if {*kinds} <= {"rotary", "alibi", "t5_bias"} else None
+
+
 class TransformerEncoderPart(TransformerPart):
     """An encoder; ``mixers`` take turns from layer to layer."""
 
     mixers: tuple[EncoderMixingPart, ...] = Field(default=(SelfAttentionPart(),), min_length=1)
-
-    def check(self, width: int) -> None:
-        super().check(width)
-        attends = any(isinstance(mixer, SelfAttentionPart) for mixer in self.mixers)
-        if not attends and self.positions.kind in ("rotary", "alibi", "t5_bias"):
-            raise ValueError(
-                f"{self.positions.kind} positions act in self-attention, and no layer has any: "
-                "set positions to {kind: sinusoidal}, or give a mixer {kind: attention}"
-            )
 
     def build(self, widths: Widths, dropout: float) -> "TransformerEncoder":
         return TransformerEncoder(self, widths, dropout)
@@ -172,11 +174,9 @@ class Stack(nn.Module):
         inputs = self.position.on_input(self.enter(embedded), at)
         return self.dropout(self.first_norm(inputs)), order
 
-    def kept(self) -> Iterator[tuple[int, Layer]]:
-        """The layers with their numbers, without those that are left out this time (Fan et al. 2019, 1909.11556)."""
-        for number, layer in enumerate(self.layers):
-            if not (self.training and self.layer_drop and bool(torch.rand(()) < self.layer_drop)):
-                yield number, cast(Layer, layer)
+    def leaves_out(self) -> bool:
+        """Whether the next layer is left out this time, drawn in training (Fan et al. 2019, arXiv 1909.11556)."""
+        return bool(self.training and self.layer_drop and torch.rand(()) < self.layer_drop)
 
 
 class TransformerEncoder(Stack):
@@ -189,8 +189,9 @@ class TransformerEncoder(Stack):
     def forward(self, embedded: Padded) -> Padded:
         at = torch.arange(embedded.values.shape[1], device=embedded.values.device)[None]
         features, order = self.begin(embedded.values, at)
-        for _, layer in self.kept():
-            features, _ = layer(Padded(features, embedded.lengths), order, None)
+        for layer in self.layers:
+            if not self.leaves_out():
+                features, _ = layer(Padded(features, embedded.lengths), order, None)
         return Padded(self.leave(self.norm(features)), embedded.lengths)
 
 
@@ -217,14 +218,21 @@ class TransformerDecoder(Stack):
         self, embedded: Padded, memory: TransformerMemory | None, state: TransformerState
     ) -> tuple[Decoded, TransformerState]:
         values, lengths = embedded.values, embedded.lengths
+        after = (state.lengths + lengths)[:, None]
         at = state.lengths[:, None] + torch.arange(values.shape[1], device=values.device)
+        at = torch.minimum(at, (after - 1).clamp(min=0))  # padding stands nowhere that learned positions do not know
         features, order = self.begin(values, at)
         where = Lengths(memory.lengths) & self.cross_where if memory else None
         grown = list(state.layers)
-        for number, layer in self.kept():
+        for number, layer in enumerate(self.layers):
+            left_out = self.leaves_out()
+            if left_out and memory:
+                continue
             seen = memory.layers[number] if memory else None
-            features, grown[number] = layer(Padded(features, lengths), order, grown[number], seen, where)
-        return Decoded(self.leave(self.norm(features))), TransformerState(state.lengths + lengths, tuple(grown))
+            found, grown[number] = layer(Padded(features, lengths), order, grown[number], seen, where)
+            # where the source was read by these layers, one that is left out now may be looked back at later
+            features = features if left_out else found
+        return Decoded(self.leave(self.norm(features))), TransformerState(after[:, 0], tuple(grown))
 
 
 def share(first: nn.Module, other: nn.Module) -> None:

@@ -37,8 +37,8 @@ MOST_ALTERNATIVES = 9
 CLOSING = ".!?…。！？"
 """What the pieces end in that end a sentence, for encoders that read one after the other."""
 
-POOL, WORDS = "decoder/pool", "encoder/word"
-"""Whose attention is to sentences, and to the words of each, where an encoder reads so."""
+WORDS, OF_SENTENCES = "encoder/word", ("/pool", "/cross")
+"""Whose attention is to the words of each sentence, where an encoder reads so; how names end of those to sentences."""
 
 SIGNATURES = {
     "accuracy": "accuracy|case:mixed",
@@ -185,7 +185,9 @@ class Classify:
         steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
         if WORDS in maps and self.closing is not None:
             [numbers] = sentences_of(pad([source]).values, self.closing, END)
-            maps[POOL] = _through_sentences(maps[POOL].cpu(), maps[WORDS].cpu(), numbers)
+            words = maps[WORDS].cpu()
+            for name in (name for name in maps if name.endswith(OF_SENTENCES)):
+                maps[name] = _through_sentences(maps[name].cpu(), words, numbers)
         seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(steps), len(names))
         return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 

@@ -57,7 +57,8 @@ def _step(request: Request, of_score: Tensor | None, of_norm: Tensor | None) -> 
 def _normalised(request: Request, scores: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
     norm, keep = request.norm, request.pattern.keep()
     if isinstance(norm, StatefulNorm):
-        return norm.step(scores, keep, norm.begin(scores) if state is None else state)
+        weights, state = norm.step(scores, keep, norm.begin(scores) if state is None else state)
+        return request.gained(weights), state
     return request.gained(norm(scores, keep)), None
 
 
