@@ -128,23 +128,31 @@ def speed(options: argparse.Namespace) -> None:
 
 def lengths(options: argparse.Namespace) -> None:
     """BLEU by the length of the source, of both tests together."""
-    from matplotlib.figure import Figure
-
     rows = [row for name in TESTS.values() for row in rows_of(options.data, name)]
     buckets = [min((len(row["source"].split()) - 1) // BUCKET, LONGEST // BUCKET) for row in rows]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    words = [BUCKET * (bucket + 1) for bucket in sorted(set(buckets))]
-    tell("family", *(f"up to {most}" for most in words[:-1]), "longer")
-    tell("sentences", *(buckets.count(bucket) for bucket in sorted(set(buckets))))
+    kinds = sorted(set(buckets))
+    names = [f"up to {BUCKET * (bucket + 1)}" for bucket in kinds[:-1]] + ["longer"]
+    sentences = [buckets.count(bucket) for bucket in kinds]
+    tell("family", *names)
+    tell("sentences", *sentences)
+    found = dict[str, list[float]]()
     for family in options.families:
         answers = [answer.text for answer in trained(family, options).predictor.predict(rows)]
-        found = [_bleu_in(bucket, buckets, answers, rows) for bucket in sorted(set(buckets))]
-        axes.plot(words, found, marker="o", label=family)
-        tell(family, *found)
-    axes.set(xlabel="words of the source sentence, at most", ylabel="BLEU")
+        found[family] = [_bleu_in(bucket, buckets, answers, rows) for bucket in kinds]
+        tell(family, *found[family])
+    draw([f"{name}\n({count})" for name, count in zip(names, sentences, strict=True)], found, options.figure)
+
+
+def draw(names: list[str], found: dict[str, list[float]], file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for family, scores in found.items():
+        axes.plot(names, scores, marker="o", label=family)
+    axes.set(xlabel="words of the source sentence (sentences of the tests)", ylabel="BLEU", ylim=(0, None))
     axes.legend()
-    figure.savefig(options.figure, dpi=150)
+    figure.savefig(file, dpi=120)
 
 
 def _bleu_in(bucket: int, buckets: list[int], answers: list[str], rows: list[Row]) -> float:
