@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from regard.models.copy_head import CopyHead
 from regard.models.families import FAMILIES, Family
 from regard.models.heads import TokenHead
 from regard.models.model import Model, ModelSettings, build_model
@@ -45,6 +46,27 @@ def test_every_family_learns(family: str) -> None:
     right = answers(model, source, target) == target.values
     share = right[target.mask].float().mean()
     assert share > 0.9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", [family for family in OF_TEXT if family != "decoder_only"])
+def test_every_family_copies(family: str) -> None:
+    """All at once, one by one, or without the other rows: the same probabilities, which sum to one."""
+    torch.manual_seed(1)
+    model = build_model(small(family), LETTERS.stop, lambda output, widths: CopyHead(output, widths)).double().eval()
+    source, target = pad([[4, 5, 4, 6, END], [7, END], [8, 9, END]]), pad([[2, 4, 5], [2, 7, 8], [2, 9, 9]])
+    memory = model.encode(source)
+    decoded, _ = model.advance(target, memory, model.start(memory, 3))
+    expected = model.log_probs(decoded, memory)
+    torch.testing.assert_close(expected.exp().sum(-1), torch.ones(3, 3, dtype=torch.float64))
+    state, found = model.start(memory, 3), []
+    for token in target.values.split(1, 1):
+        decoded, state = model.advance(Padded(token, torch.ones(3, dtype=torch.long)), memory, state)
+        found.append(model.log_probs(decoded, memory))
+    torch.testing.assert_close(torch.cat(found, 1), expected)
+    memory = model.encode(pad([[7, END]]))
+    decoded, _ = model.advance(Padded(target.values[1:2], target.lengths[1:2]), memory, model.start(memory, 1))
+    torch.testing.assert_close(model.log_probs(decoded, memory)[0], expected[1])
 
 
 @pytest.mark.parametrize("family", OF_TEXT)
