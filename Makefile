@@ -11,7 +11,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make check       formatter, linter, type checker"
 	@echo "make check-long  the tests that take minutes"
-	@echo "make bench       speed of both model families, training and decoding"
+	@echo "make bench       speed of a Transformer and a recurrent model, training and decoding"
 	@echo "make bench-training DATA=DIR  training speed beside other packages, on Multi30k"
 	@echo "make bench-attention  speed and memory of attention beside other packages (about 20 minutes)"
 	@echo "make clean       remove .venv, caches and runs/demo"
