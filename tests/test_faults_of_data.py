@@ -251,7 +251,7 @@ def test_full_memory_is_no_fault_of_ours(regard: Regard, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(predictor, "predict_rows", full)
+    monkeypatch.setattr(predictor, "answer_rows", full)
     assert "memory is full | shorter texts" in refusal(regard("predict", "run", "--json", given="7 apples\n"))
 
 

@@ -1,7 +1,9 @@
 """Evaluation: task + model + rows -> predictions and scores, beside answers that need no model."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -66,15 +68,46 @@ def predict_rows(
     check: Callable[[], None] = never_mind,
 ) -> list[Prediction]:
     """An answer for every source, in order. ``check`` is called between batches and may raise to stop."""
-    device = next(model.parameters()).device
     lengths = np.array([[len(source)] for source in sources], dtype=np.int64).reshape(-1, 1)
     found: dict[int, Prediction] = {}
     for rows in sorted_batches(lengths, max(TOKENS // search.beam, 1)):
         check()
-        source = pad([sources[row] for row in rows]).to(device)
-        prefix = pad([prefixes[row] for row in rows]).to(device) if prefixes else None
+        source = pad([sources[row] for row in rows]).to(model.device)
+        prefix = pad([prefixes[row] for row in rows]).to(model.device) if prefixes else None
         found |= zip(rows.tolist(), task.predict(model, source, search, prefix), strict=True)
     return [found[row] for row in range(len(sources))]
+
+
+def answer_rows(
+    task: Task,
+    model: Model,
+    rows: Sequence[Row],
+    search: Search,
+    *,
+    first: int = 1,
+    prefixes: Sequence[Ids] | None = None,
+    check: Callable[[], None] = never_mind,
+) -> list[Prediction]:
+    """An answer to each row, in the terms of the row, with what is looked at on the way; blank rows have blank ones.
+
+    ``first`` is the number by which messages call the first row.
+
+    Raises:
+        DataError: a row has no source that the task can read.
+    """
+    asked = {place: row for place, row in enumerate(rows) if not task.is_blank(row)}
+    sources = {place: source_of(task, row, first + place) for place, row in asked.items()}
+    begun = [prefixes[place] for place in asked] if prefixes else None
+    found = predict_rows(task, model, [*sources.values()], search, prefixes=begun, check=check)
+    answers = [replace(task.blank, look=nothing_to_look_at)] * len(rows)
+    for (place, source), one in zip(sources.items(), found, strict=True):
+        answers[place] = replace(one.within(rows[place]), look=partial(task.look, model, source, one.ids))
+    return answers
+
+
+def nothing_to_look_at() -> NoReturn:
+    """Raises DataError: nothing was read."""
+    raise DataError("there is nothing to look at in an empty text", hint="give a text of at least one word")
 
 
 @torch.inference_mode()
@@ -82,11 +115,10 @@ def judged_rows(
     task: Judging, model: Model, examples: Sequence[Example], check: Callable[[], None] = never_mind
 ) -> list[Prediction]:
     """What the model thinks of every target, in order."""
-    device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
     for rows in sorted_batches(lengths_of(examples), TOKENS):
         check()
-        batch = collate([examples[row] for row in rows]).to(device)
+        batch = collate([examples[row] for row in rows]).to(model.device)
         found |= zip(rows.tolist(), task.judge(model, batch), strict=True)
     return [found[row] for row in range(len(examples))]
 
@@ -96,12 +128,11 @@ def mean_loss(
     task: Task, model: Model, examples: Sequence[Example], check: Callable[[], None] = never_mind
 ) -> dict[str, float]:
     """The loss per token and its parts, over all examples."""
-    device = next(model.parameters()).device
     sums: dict[str, float] = {}
     count = 0
     for rows in sorted_batches(lengths_of(examples), TOKENS):
         check()
-        loss = task.loss(model, collate([examples[row] for row in rows]).to(device))
+        loss = task.loss(model, collate([examples[row] for row in rows]).to(model.device))
         count += loss.count
         for name, part in {"loss": loss.total, **loss.parts}.items():
             sums[name] = sums.get(name, 0.0) + float(part)
@@ -120,9 +151,6 @@ def evaluate(
     if isinstance(task, Judging):
         predictions = judged_rows(task, model, [task.example(row) for row in rows], check)
     else:
-        asked = {place: row for place, row in enumerate(rows) if not task.is_blank(row)}
-        sources = [source_of(task, row, place + 1) for place, row in asked.items()]
-        answers = dict(zip(asked, predict_rows(task, model, sources, search, check=check), strict=True))
-        predictions = [answers.get(place, task.blank) for place in range(len(rows))]
-    found = [one.within(row) for one, row in zip(predictions, rows, strict=True)]
-    return Evaluation(task.score(found, rows, scoring), task.score(task.baseline(rows), rows, scoring), found)
+        predictions = answer_rows(task, model, rows, search, check=check)
+    scores = task.score(predictions, rows, scoring)
+    return Evaluation(scores, task.score(task.baseline(rows), rows, scoring), predictions)

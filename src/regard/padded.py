@@ -41,6 +41,10 @@ class Padded(NamedTuple):
         steps = torch.arange(self.values.shape[1], device=self.values.device)
         return steps < self.lengths[:, None]
 
+    def rows(self) -> list[list[int]]:
+        """The ids of every row, without padding."""
+        return [ids[:length] for ids, length in zip(self.values.tolist(), self.lengths.tolist(), strict=True)]
+
     def to(self, device: torch.device | str) -> "Padded":
         segments = None if self.segments is None else self.segments.to(device)
         return Padded(self.values.to(device), self.lengths.to(device), segments)

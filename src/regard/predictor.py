@@ -1,7 +1,6 @@
 """A trained model as its users meet it: raw rows in, answers out, and what the model looked at on the way."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,11 +11,10 @@ import torch
 from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.errors import DataError, InputError, SettingsError
-from regard.evaluation import Evaluation, evaluate, predict_rows, source_of
+from regard.evaluation import Evaluation, answer_rows, evaluate, nothing_to_look_at
 from regard.inspection.alignment import AttentionMaps
 from regard.metrics.bootstrap import Comparison, paired_bootstrap
 from regard.metrics.text import paired_bootstrap_of_texts
-from regard.padded import Record
 from regard.run_folder import RunFolder
 from regard.settings import parse
 from regard.tasks.task import Cutting, Prediction, Scoring
@@ -48,7 +46,8 @@ class Predictor:
         blank answer.
 
         Raises:
-            DataError: a row is not one, or its tag is missing or unknown; there are not as many prefixes as rows.
+            DataError: a row is not one, or its tag is missing or unknown; there are not as many prefixes as rows, or
+                answers cannot have any.
             SettingsError: an option is unknown or out of range.
         """
         if isinstance(rows, str):
@@ -61,13 +60,11 @@ class Predictor:
         """``first`` is the number by which messages call the first row."""
         if prefixes and len(prefixes) != len(rows):
             raise DataError(f"{len(prefixes)} prefixes for {len(rows)} rows", hint="give one for each row, or none")
+        if prefixes and self.task.no_prefix:
+            raise DataError(self.task.no_prefix, hint="leave the prefix out")
         normal = [self.task.row(row) for row in rows]
-        filled = [index for index, row in enumerate(normal) if not self.task.is_blank(row)]
-        begun = [self.task.written(prefixes[index]) for index in filled] if prefixes else None
-        sources = {index: source_of(self.task, normal[index], first + index) for index in filled}
-        found = predict_rows(self.task, self.model, [*sources.values()], self.search(**options), prefixes=begun)
-        answers = dict(zip(filled, found, strict=True))
-        return [self._answer(row, sources.get(index), answers.get(index)) for index, row in enumerate(normal)]
+        begun = [self.task.written(prefix) for prefix in prefixes] if prefixes else None
+        return answer_rows(self.task, self.model, normal, self.search(**options), first=first, prefixes=begun)
 
     def stream(
         self, rows: Iterable[str | Row], *, prefix: str | None = None, at_once: int | None = None, **options: Any
@@ -124,7 +121,7 @@ class Predictor:
         """What the model looks at while it writes its own answer, or the target given."""
         normal = self.task.row(row)
         if self.task.is_blank(normal):
-            raise DataError("there is nothing to look at in an empty text", hint="give a text of at least one word")
+            nothing_to_look_at()
         if target is None:
             return self.predict([normal], **options)[0].attention
         return self.task.look(self.model, self.task.source(normal), self.task.written(target))
@@ -133,11 +130,6 @@ class Predictor:
         """The recipe's search with some options changed."""
         given = {name: value for name, value in options.items() if value is not None}
         return parse(Search, self.recipe.search.options(**given), "search")
-
-    def _answer(self, row: Row, source: Record | None, found: Prediction | None) -> Prediction:
-        if source is None or found is None:
-            return replace(self.task.blank, look=lambda: self.inspect(row))
-        return replace(found.within(row), look=partial(self.task.look, self.model, source, found.ids))
 
 
 def load(folder: str | Path, device: str = "auto") -> Predictor:

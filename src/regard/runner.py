@@ -129,7 +129,8 @@ def _on_dev(
         shown = predict_rows(task, model, [one.source for one in spread(examples)], search, check=check)
     else:
         losses = mean_loss(task, model, examples, check)
-        found = predict_rows(task, model, [one.source for one in examples], Search(), check=check)
+        answers = predict_rows(task, model, [one.source for one in examples], Search(), check=check)
+        found = [one.within(row) for one, row in zip(answers, rows, strict=True)]
         values, shown = losses | task.score(found, rows).values, spread(found)
     scores = {f"dev_{name}": value for name, value in values.items()}
     return Evaluated(scores, deciding(task.metric, values), [one.text for one in shown])

@@ -54,11 +54,16 @@ def translation(
     }
 
 
-def transcription(predictions: Sequence[str], references: Sequence[str], *scoring: object) -> dict[str, Scored]:
-    """Edits for each 100 characters and for each 100 words, and exact match; nothing in ``scoring`` changes them."""
+def transcription(
+    predictions: Sequence[str], references: Sequence[str], tokenize: str | None = None, lowercase: bool = False
+) -> dict[str, Scored]:
+    """Edits for each 100 words and for each 100 characters, and exact match; no tokenizer changes them."""
+    said, wanted = ([one.lower() for one in texts] if lowercase else [*texts] for texts in (predictions, references))
+    case = f"case:{'lc' if lowercase else 'mixed'}"
+    words, characters = speech.word_error_rate(said, wanted), speech.character_error_rate(said, wanted)
     return {
-        "character_error_rate": Scored(speech.character_error_rate(predictions, references), "cer|case:mixed"),
-        "word_error_rate": Scored(speech.word_error_rate(predictions, references), "wer|case:mixed|words:by blanks"),
+        "word_error_rate": Scored(words, f"wer|words:by blanks|{case}", sum(len(one.split()) for one in wanted)),
+        "character_error_rate": Scored(characters, f"cer|blanks:count|{case}"),
         "exact_match": exact_match(predictions, references),
     }
 

@@ -170,6 +170,10 @@ class Model(nn.Module):
         self.embedding, self.source_embedding = embedding, source_embedding
         self.encoder, self.decoder, self.head = encoder, decoder, head
 
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
     def encode(self, source: Padded) -> Memory:
         """All that decoding needs of a source, computed once; leaves (batch, ...)."""
         embedded = self.source_embedding(source)

@@ -30,7 +30,7 @@ from regard.settings import Settings
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.baselines.simple import Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 MOST_ALTERNATIVES = 9
 
@@ -96,6 +96,7 @@ class Classify:
     """An answer of one step; the decoder may read it off the encoder (``pool``) or look for it with its attention."""
 
     blank, loss_unit = Labelled("", 0.0), "nats per label"
+    no_prefix = "a label has no beginning to go on from"
 
     def __init__(self, settings: ClassifySettings, field: SourceField, labels: Labels, baseline: Baseline):
         self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline
@@ -162,12 +163,7 @@ class Classify:
         return read_off(model, source, torch.ones_like(source.lengths))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        """The most likely label, and the next ones.
-
-        Raises:
-            DataError: a prefix was given.
-        """
-        refuse_prefix(prefix, "a label has no beginning to go on from")
+        """The most likely label, and the next ones."""
         memory, decoded = self._decided(model, source)
         scores = model.log_probs(decoded, memory)[:, 0].float().sort(descending=True)
         return [self._prediction(*one) for one in zip(scores.values.tolist(), scores.indices.tolist(), strict=True)]
@@ -181,7 +177,7 @@ class Classify:
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         with record(model) as maps:
-            self._decided(model, pad([source]).to(next(model.parameters()).device))
+            self._decided(model, pad([source]).to(model.device))
         steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
         if WORDS in maps and self.closing is not None:
             [numbers] = sentences_of(pad([source]).values, self.closing, END)

@@ -32,8 +32,8 @@ from regard.models.pointer_head import STEPS, PointerHead, best_spans
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.sliding_window import SlidingWindow
-from regard.tasks.passages import Windows, cut, cut_to_answer, rows_of, windows_of
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
+from regard.tasks.passages import Windows, cut, cut_to_answer, windows_of
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 LOWEST = -1e30
 """Spans that score less are outside of the passage."""
@@ -96,6 +96,7 @@ class Extract:
     """Question and passage are read as one sequence, each with an end; two steps point at the passage."""
 
     blank, loss_unit = Extracted("", 0.0), "nats per answer"
+    no_prefix = "a span has no beginning to go on from"
     tags, redraw = frozenset[str](), None
     vocabulary = END + 1  # of the two tokens before the steps; the source has an embedding of its own
 
@@ -144,17 +145,12 @@ class Extract:
         return read_off(model, source, torch.full_like(source.lengths, STEPS))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        """The most likely span, and the next ones with other texts; long passages are read in parts.
-
-        Raises:
-            DataError: a prefix was given.
-        """
-        refuse_prefix(prefix, "a span has no beginning to go on from")
+        """The most likely span, and the next ones with other texts; long passages are read in parts."""
         windows = cut(source, self.settings.window)
         memory, decoded = self._decided(model, windows.source)
         scores = cast(PointerHead, model.head).scores(decoded, memory.head)
         places = _likely(scores, windows, self.settings.longest)
-        return [self._answer(ids, found) for ids, found in zip(rows_of(source), places, strict=True)]
+        return [self._answer(ids, found) for ids, found in zip(source.rows(), places, strict=True)]
 
     def _answer(self, ids: list[int], places: dict[tuple[int, int], float]) -> Prediction:
         """The best answer; what has the same text is one, wherever it stands (Kadlec et al. 2016, 1603.01547)."""
@@ -178,7 +174,7 @@ class Extract:
         windows = windows_of([*map(int, source)], self.settings.window)
         ids = next((one.ids for one in windows if _has(one.ids, [*answer])), windows[0].ids)
         with record(model) as maps:
-            self._decided(model, pad([ids]).to(next(model.parameters()).device))
+            self._decided(model, pad([ids]).to(model.device))
         seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(ids), STEPS)
         return AttentionMaps.of(self.field.steps(ids), AXIS, seen)
 
@@ -186,7 +182,7 @@ class Extract:
         return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
-        texts = [one.within(row).text for one, row in zip(predictions, rows, strict=True)]
+        texts = [one.text for one in predictions]
         references = [[row["target"], *filter(None, row.get("others", "").split(OTHERS))] for row in rows]
         exact, overlap, rules = span_scores(texts, references)
         signatures = {"exact_match": f"exact_match|rules:{rules}", "f1": f"f1|rules:{rules}"}

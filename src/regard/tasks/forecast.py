@@ -87,6 +87,7 @@ class Forecast:
     """
 
     blank, loss_unit = Forecasted("", 0.0), "of scaled values"
+    no_prefix = "a forecast has no beginning to go on from"
     redraw, vocabulary = None, END + 1
     tags: tuple[str, ...] = ()
 
@@ -155,8 +156,8 @@ class Forecast:
         return self.scale.last(row["source"])
 
     def written(self, answer: str) -> Ids:
-        """Raises DataError: forecasts have no beginning that could be given."""
-        raise DataError("a forecast has no beginning to go on from", hint="give the past that you mean in the table")
+        """Raises DataError: an answer that is not the model's own would change nothing it looks at."""
+        raise DataError("a forecast is looked at as it is", hint="leave the target out")
 
     def example(self, row: Row) -> Example:
         return Example(self.source(row), self.scale.apply(row["target"].values).astype(np.float32))
@@ -169,13 +170,7 @@ class Forecast:
         return read_off(model, source, torch.full_like(source.lengths, self.window.horizon))
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        """What is expected of each step, or its median; quantiles never cross, for they are put in order.
-
-        Raises:
-            DataError: a prefix was given.
-        """
-        if prefix is not None:
-            self.written("")
+        """What is expected of each step, or its median; quantiles never cross, for they are put in order."""
         memory, decoded = self._ahead(model, source)
         scaled = cast(HorizonHead, model.head).values(decoded, memory.head).double().cpu().sort(dim=-1).values
         return [self._answer(one) for one in self.scale.undo(scaled.movedim(-1, 1).numpy())]
@@ -190,7 +185,7 @@ class Forecast:
         """Steps, and patches by their first one, are called by how many they are before or after the end of the source,
         over its curves; heads of all variables stand side by side where each is read by itself."""
         with record(model) as maps:
-            self._ahead(model, pad([source]).to(next(model.parameters()).device))
+            self._ahead(model, pad([source]).to(model.device))
         found = {name: weights.flatten(0, 1).cpu() for name, weights in maps.items()}
         ahead = [f"{BLANK}+{step}" for step in range(1, self.window.horizon + 1)]
         if isinstance(model.encoder, InvertedEncoder):

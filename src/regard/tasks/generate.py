@@ -1,6 +1,6 @@
 """Generate: a source in, a text out. Translation, transliteration, captions: data, not code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
@@ -27,7 +27,7 @@ from regard.tasks.sources import SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 from regard.tasks.writing import write
 
-SCORED_AS = {
+SCORED_AS: dict[str, Callable[..., dict[str, metrics.Scored]]] = {
     "character_error_rate": metrics.transcription,
     "word_error_rate": metrics.pronunciation,
     "phone_error_rate": metrics.pronunciation,
@@ -78,7 +78,7 @@ class GenerateSettings(Settings):
 class Generate:
     """The answer is searched for token by token; a source that is text shares the vocabulary of the targets."""
 
-    blank, loss_unit = Prediction("", 0.0), "nats per token"
+    blank, loss_unit, no_prefix = Prediction("", 0.0), "nats per token", None
 
     def __init__(
         self,
@@ -157,8 +157,8 @@ class Generate:
     @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """One pass over source and answer."""
-        device, whole = next(model.parameters()).device, [*answer, END]
-        batch = Batch(pad([source]), pad([whole])).to(device)
+        whole = [*answer, END]
+        batch = Batch(pad([source]), pad([whole])).to(model.device)
         with record(model) as maps:
             memory, decoded = self._forced(model, batch)
             model.log_probs(decoded, memory)  # a head that copies looks too
@@ -172,12 +172,7 @@ class Generate:
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         texts, references = [one.text for one in predictions], [row["target"] for row in rows]
-        scored = SCORED_AS.get(self.metric, metrics.translation)(texts, references, *scoring)
-        return Scores(
-            {name: one.score for name, one in scored.items()},
-            {name: one.signature for name, one in scored.items()},
-            sum(one.reference_tokens or 0 for one in scored.values()),
-        )
+        return Scores.of(SCORED_AS.get(self.metric, metrics.translation)(texts, references, *scoring))
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.read.shown(row), row["target"]

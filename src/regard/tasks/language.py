@@ -67,7 +67,7 @@ class Continue:
     """
 
     source_builder = redraw = None
-    blank, loss_unit = Prediction("", 0.0), "nats per token"
+    blank, loss_unit, no_prefix = Prediction("", 0.0), "nats per token", None
 
     def __init__(self, settings: ContinueSettings, field: TextField, ngrams: NGrams):
         self.settings, self.field, self.ngrams = settings, field, ngrams
@@ -116,7 +116,7 @@ class Continue:
         decoded, (targets, lengths, _) = self._forced(model, batch), batch.target
         rows = enumerate(zip(targets.split(1), lengths.split(1), strict=True))
         losses = [model.head.loss(Decoded(decoded.features[row][None]), Padded(*one), ()) for row, one in rows]
-        ids = [values[:length].tolist() for values, length in zip(targets, lengths, strict=True)]
+        ids = batch.target.rows()
         return [Prediction("", -float(loss.total), tuple(one)) for loss, one in zip(losses, ids, strict=True)]
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
@@ -127,7 +127,7 @@ class Continue:
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
         """One pass over what was given and what was written; shown is where the one passes into the other."""
         whole = [*answer, END]
-        stream = pad([[*source, *whole[:-1]]]).to(next(model.parameters()).device)
+        stream = pad([[*source, *whole[:-1]]]).to(model.device)
         with record(model) as maps:
             model.advance(stream, None, model.start(None, 1))
         before, after = min(len(source), LOOKED_AT), min(len(whole), LOOKED_AT)

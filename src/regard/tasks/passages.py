@@ -44,7 +44,7 @@ def cut(source: Padded, most: int) -> Windows:
     if source.values.shape[1] <= most:
         rows = len(source.lengths)
         return Windows(source, [*range(rows)], [0] * rows)
-    found = [(row, window) for row, ids in enumerate(rows_of(source)) for window in windows_of(ids, most)]
+    found = [(row, window) for row, ids in enumerate(source.rows()) for window in windows_of(ids, most)]
     parts = pad([window.ids for _, window in found]).to(source.values.device)
     return Windows(parts, [row for row, _ in found], [window.offset for _, window in found])
 
@@ -56,7 +56,7 @@ def cut_to_answer(batch: Batch, most: int) -> Batch:
     """
     if batch.source.values.shape[1] <= most:
         return batch
-    rows = zip(rows_of(batch.source), rows_of(batch.target), strict=True)
+    rows = zip(batch.source.rows(), batch.target.rows(), strict=True)
     chosen = [_around(windows_of(ids, most), [*zip(target[::2], target[1::2], strict=True)]) for ids, target in rows]
     sides = pad([window.ids for window, _ in chosen]), pad([target for _, target in chosen])
     return Batch(*sides).to(batch.source.values.device)
@@ -76,8 +76,3 @@ def _around(windows: list[Window], spans: list[tuple[int, int]]) -> tuple[Window
 def _inside(window: Window, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     clipped = ((max(first, window.steps[0]), min(last, window.steps[-1])) for first, last in spans)
     return [(first, last) for first, last in clipped if first <= last]
-
-
-def rows_of(padded: Padded) -> list[list[int]]:
-    """The ids of every row, without padding."""
-    return [ids[:length] for ids, length in zip(padded.values.tolist(), padded.lengths.tolist(), strict=True)]

@@ -27,7 +27,7 @@ from regard.padded import Ids, Padded, pad
 from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.frequent_tags import FrequentTags
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, refuse_prefix
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
 
 SIGNATURES = {
     "entity_f1": "f1|average:micro|unit:entity|match:exact|counted:conlleval",
@@ -84,6 +84,7 @@ class Tag:
     """
 
     blank, loss_unit = Tagged("", 0.0), "nats per tag"
+    no_prefix = "tags have no beginning to go on from"
     redraw = source_builder = None
 
     def __init__(self, settings: TagSettings, field: TextField, labels: Labels, baseline: FrequentTags):
@@ -132,15 +133,10 @@ class Tag:
         return memory, model.advance(source, memory, model.start(memory, len(source.lengths)))[0]
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        """The likeliest tags.
-
-        Raises:
-            DataError: a prefix was given.
-        """
-        refuse_prefix(prefix, "tags have no beginning to go on from")
+        """The likeliest tags."""
         memory, decoded = self._read(model, source)
         tags, scores = cast(TagHead, model.head).best(decoded, memory.head)
-        rows = zip(_real(source), _real(tags), scores.tolist(), strict=True)
+        rows = zip(source.rows(), tags.rows(), scores.tolist(), strict=True)
         return [self._prediction(ids, numbers, score) for ids, numbers, score in rows]
 
     def _prediction(self, ids: list[int], numbers: list[int], score: float) -> Prediction:
@@ -159,8 +155,8 @@ class Tag:
             DataError: there are not as many tags as tokens.
         """
         with record(model) as maps:
-            memory, _ = self._read(model, pad([source]).to(next(model.parameters()).device))
-        places, tags = _real(memory.head)[0], self._names(answer)
+            memory, _ = self._read(model, pad([source]).to(model.device))
+        places, tags = memory.head.rows()[0], self._names(answer)
         _refuse_unequal(places, tags)
         seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(source), len(source))
         at_tokens = {_of_tags(name): weights[:, places] for name, weights in seen.items()}
@@ -179,12 +175,6 @@ class Tag:
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.field.shown(row), row["target"]
-
-
-def _real(padded: Padded) -> list[list[int]]:
-    """Rows without their padding."""
-    rows = zip(padded.values.tolist(), padded.lengths.tolist(), strict=True)
-    return [values[:length] for values, length in rows]
 
 
 def _refuse_unequal(tokens: Sequence[Any], tags: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 from regard.data.rows import Row
 from regard.data.tokenisers import START
 from regard.decoding.search import Search
-from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps
 from regard.layers.embeddings import TokenEmbedding
+from regard.metrics.text import Scored
 from regard.models.heads import Head
 from regard.models.model import Model, SourceBuilder
 from regard.models.parts import Decoded, Loss, Memory, Widths
@@ -89,6 +89,14 @@ class Scores(NamedTuple):
     signatures: dict[str, str]
     reference_tokens: int
 
+    @staticmethod
+    def of(scored: Mapping[str, Scored]) -> "Scores":
+        return Scores(
+            {name: one.score for name, one in scored.items()},
+            {name: one.signature for name, one in scored.items()},
+            sum(one.reference_tokens or 0 for one in scored.values()),
+        )
+
 
 class Scoring(NamedTuple):
     """How written answers are compared: sacreBLEU's tokenizer (None: by the script) and whether case counts."""
@@ -157,6 +165,10 @@ class Task(Protocol):
         """The answer to a row that has nothing to answer."""
 
     @property
+    def no_prefix(self) -> str | None:
+        """Why its answers cannot go on from a beginning that is given; None: they can."""
+
+    @property
     def baseline_name(self) -> str:
         """What `baseline` does, in two or three words."""
 
@@ -195,9 +207,8 @@ class Task(Protocol):
 
     def loss(self, model: Model, batch: Batch) -> Loss: ...
 
-    def predict(
-        self, model: Model, source: Padded, search: Search, prefix: Padded | None = None
-    ) -> list[Prediction]: ...
+    def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
+        """An answer to every row; a prefix is given only where answers can have one."""
 
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """What the model looks at on the way to an answer, in a pass of its own; what was answered cannot change."""
@@ -224,16 +235,6 @@ def read_off(model: Model, source: Padded, steps: Int[Tensor, "batch"]) -> tuple
     memory = model.encode(source)
     starts = torch.full((len(steps), int(steps.max())), START, device=steps.device)
     return memory, model.advance(Padded(starts, steps), memory, model.start(memory, len(steps)))[0]
-
-
-def refuse_prefix(prefix: Padded | None, why: str) -> None:
-    """Of tasks whose answers are not written from their beginning on.
-
-    Raises:
-        DataError: a prefix was given.
-    """
-    if prefix is not None:
-        raise DataError(why, hint="leave the prefix out")
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -18,7 +18,7 @@ from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
-from regard.metrics import speech as metrics
+from regard.metrics.text import transcription
 from regard.models.heads import Head, TokenHead
 from regard.models.model import Model
 from regard.models.parts import Loss, Widths
@@ -26,7 +26,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import MostFrequent
 from regard.tasks.sources import SoundSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, refuse_prefix
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
 
 ALIGNMENT = "head/alignment"
 
@@ -61,6 +61,7 @@ class Transcribe:
     """
 
     blank, loss_unit, baseline_name = Prediction("", 0.0), "nats per unit", "most frequent word"
+    no_prefix = "a transcript says what is heard, from its beginning on"
 
     def __init__(self, settings: TranscribeSettings, units: Units, frequent: MostFrequent):
         self.settings, self.units, self.frequent = settings, units, frequent
@@ -106,12 +107,7 @@ class Transcribe:
         return model.log_probs(decoded, memory).float()
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        """The most likely words; scores are their log-probabilities.
-
-        Raises:
-            DataError: a prefix was given.
-        """
-        refuse_prefix(prefix, "a transcript says what is heard, from its beginning on")
+        """The most likely words; scores are their log-probabilities."""
         log_probs = self._log_probs(model, source)
         return [self._prediction(row) for row in transcribe(log_probs, source.lengths, search.beam, search.n_best)]
 
@@ -133,7 +129,7 @@ class Transcribe:
             found = f"'{self.units.decode(answer)}' needs {needed} steps, and the recording has {len(source)}"
             raise DataError(found, hint="give words that are said in it")
         with record(model) as maps:
-            [log_probs] = self._log_probs(model, padded.to(next(model.parameters()).device))
+            [log_probs] = self._log_probs(model, padded.to(model.device))
         when = occupancy(log_probs.cpu(), answer)
         seen = {name: weights[0].cpu() for name, weights in maps.items()}
         of_units = {name: when @ weights if name.startswith("decoder/") else weights for name, weights in seen.items()}
@@ -147,18 +143,7 @@ class Transcribe:
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         found, wanted = [one.text for one in predictions], [" ".join(row["target"].split()) for row in rows]
-        if scoring.lowercase:
-            found, wanted = [one.lower() for one in found], [one.lower() for one in wanted]
-        values = {
-            "word_error_rate": metrics.word_error_rate(found, wanted),
-            "character_error_rate": metrics.character_error_rate(found, wanted),
-        }
-        case = f"case:{'lc' if scoring.lowercase else 'mixed'}"
-        signatures = {
-            "word_error_rate": f"wer|words:by blanks|{case}",
-            "character_error_rate": f"cer|blanks:count|{case}",
-        }
-        return Scores(values, signatures, sum(len(one.split()) for one in wanted))
+        return Scores.of(transcription(found, wanted, *scoring))
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.field.shown(row), row["target"]
