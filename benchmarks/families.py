@@ -19,7 +19,7 @@ from side_by_side import compare, describe_machine, training_step
 import regard
 from regard.api import Run
 from regard.data.batching import epoch_batches
-from regard.data.corpus import read_rows
+from regard.data.pairs import read_rows
 from regard.data.rows import Row
 from regard.decoding.search import Search
 from regard.evaluation import predict_rows

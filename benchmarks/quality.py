@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import regard
 from regard.api import Run
-from regard.data.corpus import read_rows
+from regard.data.pairs import read_rows
 from regard.tasks.task import Scoring
 
 SETS = {"val": "val", "test2016": "test_2016_flickr", "test2017": "test_2017_flickr"}

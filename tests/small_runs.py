@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from regard.data.corpus import Corpus, Files
+from regard.data.corpus import Corpus
+from regard.data.pairs import Files
 from regard.errors import StoppedError
 from regard.recipe import Recipe
 from regard.run_folder import RunFolder

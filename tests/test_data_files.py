@@ -11,7 +11,8 @@ import pytest
 
 from regard.data import lines, splitting
 from regard.data.columns import Columns, choose_columns
-from regard.data.corpus import Files, fingerprint, read_as, read_rows
+from regard.data.corpus import Corpus
+from regard.data.pairs import Files, read_as, read_rows
 from regard.data.recognition import recognise
 from regard.data.rows import Row, TextRows
 from regard.data.splitting import source_hashes
@@ -446,7 +447,7 @@ def test_fingerprint_knows_every_row_and_its_side() -> None:
     others = [[rows[:2], rows[:1], []], [rows, [], rows[:1]], [rows[::-1], rows[:1], []]]
 
     def found(sides: list[list[dict[str, str]]]) -> str:
-        return fingerprint([TextRows.of(side) for side in sides])
+        return Corpus(*(TextRows.of(side) for side in sides), ()).fingerprint
 
     assert found(sides) == found([list(side) for side in sides])
     assert len({found(side) for side in [sides, *others]}) == 4

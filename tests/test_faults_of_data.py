@@ -16,7 +16,7 @@ from faulty_files import FILES, GOOD, PAIRS, STRANGE
 from regard import predictor
 from regard.cli.main import main
 from regard.data import lines
-from regard.data.corpus import read_rows
+from regard.data.pairs import read_rows
 from regard.predictor import load
 from small_runs import tree
 

@@ -9,7 +9,7 @@ import torch
 
 import regard
 from regard.api import Run
-from regard.data.corpus import Row
+from regard.data.rows import Row
 from regard.inspection.alignment import AttentionMaps
 
 SETTINGS = [

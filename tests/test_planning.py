@@ -9,7 +9,7 @@ import pytest
 import regard
 from regard import timing
 from regard.api import propose
-from regard.data.corpus import read_rows
+from regard.data.pairs import read_rows
 from regard.errors import InputError, RunError, SettingsError
 from regard.models import model
 from regard.models.parts import Size

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import regard
-from regard.data import arrays, corpus
+from regard.data import arrays
+from regard.data import pairs as files_module
 from regard.data.arrays import Arrays, Ragged, cache_folder, kept
-from regard.data.corpus import Corpus, Files
+from regard.data.corpus import Corpus
+from regard.data.pairs import Files
 from regard.data.rows import TextRows
 from regard.errors import DataError
 from regard.randomness import shuffled
@@ -26,8 +28,8 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large, and a cache for it; chunks are small."""
     monkeypatch.setenv("REGARD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "CHUNK", 7)
-    monkeypatch.setattr(corpus, "CHUNK", 7)
-    monkeypatch.setattr(corpus, "LARGE", 0)
+    monkeypatch.setattr(files_module, "CHUNK", 7)
+    monkeypatch.setattr(files_module, "LARGE", 0)
     path = tmp_path / "pairs.tsv"
     lines = [f"{row['source']}\t{row['target']}\n" for row in ROWS]
     path.write_text("".join([*lines, "\tx\n", *lines[:3], "too\tmany\tcells\n", "...\ty\n"]), "utf-8")
@@ -36,7 +38,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(path: Path, large: int = 0) -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "LARGE", large)
+        patch.setattr(files_module, "LARGE", large)
         return Files(train=(str(path),)).load()
 
 
@@ -61,7 +63,7 @@ def test_on_disk_is_as_in_memory(pairs: Path) -> None:
 
 def test_rows_are_read_once(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(pairs)
-    monkeypatch.setattr(corpus, "_without_faults", None)
+    monkeypatch.setattr(files_module, "_without_faults", None)
     assert same(load(pairs), first)
     assert len(list(cache_folder().iterdir())) == 1
 
@@ -94,7 +96,7 @@ def test_an_interruption_costs_a_chunk(pairs: Path, monkeypatch: pytest.MonkeyPa
 def test_training_from_disk_is_training_from_memory(pairs: Path, tmp_path: Path) -> None:
     regard.train(pairs, out=tmp_path / "stored", settings=[*TINY, "training.precision=fp32"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "LARGE", 1 << 30)
+        patch.setattr(files_module, "LARGE", 1 << 30)
         regard.train(pairs, out=tmp_path / "memory", settings=[*TINY, "training.precision=fp32"])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stored", "memory")]
     assert weights[0] == weights[1]

@@ -187,7 +187,7 @@ def test_two_runs_cannot_write_one_folder(rnn: Small, tmp_path: Path) -> None:
 def test_changed_data_is_refused(rnn: Small, tmp_path: Path) -> None:
     stopped(rnn, tmp_path / "run", Interrupting(3))
     found = tree(tmp_path)
-    changed = rnn.corpus._replace(fingerprint="another")
+    changed = rnn.corpus._replace(dev=rnn.corpus.test)
     with pytest.raises(RunError, match="the data has changed since this run began"):
         Small(rnn.recipe, changed, rnn.task, rnn.folder).train(tmp_path / "run")
     assert tree(tmp_path) == found

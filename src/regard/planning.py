@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from regard.data.corpus import Corpus, Files
+from regard.data.corpus import Corpus
+from regard.data.pairs import Files
 from regard.data.recognition import medium_in, recognise
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError, did_you_mean

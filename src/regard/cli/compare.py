@@ -31,7 +31,7 @@ def command(
     **options: Any,
 ) -> None:
     """Paired bootstrap over the rows of DATA: how likely is it that a difference this large comes from chance?"""
-    from regard.data.corpus import read_as
+    from regard.data.pairs import read_as
     from regard.metrics.names import metric, shown
     from regard.predictor import load
     from regard.tasks.task import Scoring

@@ -45,7 +45,7 @@ def command(
     """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
     import time
 
-    from regard.data.corpus import read_as
+    from regard.data.pairs import read_as
     from regard.predictor import load
     from regard.tasks.task import Scoring
 

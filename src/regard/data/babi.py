@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.questions import row_of
 from regard.data.rows import Read, Row, TextRows, counts
 from regard.errors import DataError
@@ -50,7 +50,7 @@ class Babi(Settings):
             dev += [row for story in stories[kept:] for row in story]
             test += [row for story in _stories(self._file(task, "test"), dropped) for row in story]
         sides = TextRows.of(train), TextRows.of(dev), TextRows.of(test)
-        return Corpus(*sides, dropped, self._notes(sides, dropped), fingerprint(sides))
+        return Corpus(*sides, self._notes(sides, dropped), dropped)
 
     def read_files(self, paths: Sequence[str]) -> Read:
         """The questions of other files of this form, for scoring."""

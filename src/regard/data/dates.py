@@ -8,7 +8,6 @@ All dates are of the Gregorian calendar, even where another one is common, as in
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from functools import cache
@@ -21,7 +20,7 @@ from babel import Locale, UnknownLocaleError, localedata
 from babel.dates import parse_pattern, tokenize_pattern
 from pydantic import Field, field_validator
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.rows import Row, TextRows
 from regard.errors import SettingsError, did_you_mean
 from regard.settings import Settings
@@ -83,7 +82,7 @@ class Dates(Settings):
         test = TextRows.of(self._rows(islice(dates, self.test)))
         dev = TextRows.of(self._rows(islice(dates, self.dev)))
         train = TextRows.of(self._rows(islice(cycle(dates), self.train)))
-        return Corpus(train, dev, test, Counter(), self._notes(), fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, self._notes())
 
     def _rows(self, dates: Iterable[date]) -> Iterator[Row]:
         """Locales take turns, and so do the forms of each."""

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,7 +13,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from pydantic import Field, model_validator
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.rows import MadeRows, Row
 from regard.errors import DataError
 from regard.randomness import seed_for
@@ -77,7 +76,7 @@ class DigitStrips(Settings):
         train = self._rows("train", digits.part(0, 7500), self.train, self._mostly_few)
         dev = self._rows("dev", digits.part(7500, 8000), self.dev, self._any)
         test = self._rows("test", digits.part(8000, 10_000), self.test, self._any)
-        return Corpus(train, dev, test, Counter(), self._notes(), fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, self._notes())
 
     def _rows(self, side: str, digits: Digits, count: int, length: Length) -> MadeRows:
         digest = hashlib.blake2b(digits.pictures.tobytes() + digits.labels.tobytes(), digest_size=16).hexdigest()

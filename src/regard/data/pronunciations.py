@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from regard.data.corpus import Corpus, Files
+from regard.data.corpus import Corpus
+from regard.data.pairs import Files
 from regard.errors import DataError, did_you_mean
 from regard.settings import Settings
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.lines import lines, without_gz
 from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows, counts
 from regard.data.spans import places_of
@@ -63,7 +63,7 @@ class Questions(Settings):
         if not dev:
             rows, held = split(rows, _hashes(kept), self.dev_rows)
         sides = rows, held, TextRows.of(test)
-        return Corpus(*sides, reading.dropped, (*_notes(sides, bool(dev)), *reading.notes), fingerprint(sides))
+        return Corpus(*sides, (*_notes(sides, bool(dev)), *reading.notes), reading.dropped)
 
     def read_files(self, paths: Sequence[str]) -> Read:
         """Every usable question in order, for scoring."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.objects import BLANK
 from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
@@ -85,7 +85,7 @@ class SeriesFiles(Settings):
             f"{len(train):,} windows to train on, {len(dev):,} to choose by, {len(test):,} to test on, in the order of "
             f"time; each looks back {reach} steps and ahead {horizon}"
         )
-        return Corpus(train, dev, test, Counter(), tuple(notes), fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, tuple(notes))
 
 
 def read_series(

@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from regard.data.babi import Babi
-from regard.data.corpus import Files
 from regard.data.dates import Dates
 from regard.data.digit_strips import DigitStrips
+from regard.data.pairs import Files
 from regard.data.pronunciations import Pronunciations
 from regard.data.questions import Questions
 from regard.data.series_files import SeriesFiles

@@ -1,6 +1,5 @@
 """Spoken digits: the Free Spoken Digit Dataset (Jackson et al. 2016), read out of its archive, alone or joined."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,7 +9,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.recordings import Recording, read_recording
 from regard.data.rows import MadeRows, Row, Rows, TextRows
 from regard.data.tables import read_table
@@ -76,7 +75,7 @@ class SpokenDigits(Settings):
         what = f"strings of {FEWEST} to {MOST} spoken digits" if self.strings else "spoken digits"
         counts = f"{len(train):,} to train on, {len(dev):,} to choose by, {len(test):,} to test on"
         notes = f"{what} of {len(speakers)} speakers: {split}", counts
-        return Corpus(train, dev, test, Counter(), notes, fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, notes)
 
     def _side(self, take: Take) -> str:
         """With an unseen speaker, the others' official test takes are for choosing."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.lines import lines
 from regard.data.rows import Read, Row, Rows, TextRows, counts
 from regard.data.splitting import hashes_of, source_hashes, split, usable, values_of
@@ -57,7 +57,7 @@ class Tagged(Settings):
         for rows, paths in ((dev, self.dev or self.train), (test, self.test)):
             _refuse_new(rows, known, " + ".join(paths))
         sides = [train, dev, test]
-        return Corpus(train, dev, test, dropped, self._notes(sides, known, dropped), fingerprint(sides))
+        return Corpus(train, dev, test, self._notes(sides, known, dropped), dropped)
 
     def read_files(self, paths: Sequence[str]) -> Read:
         """Every sentence in order, for scoring."""

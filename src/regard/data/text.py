@@ -1,14 +1,13 @@
 """Running text, one document a file: a stream to learn from, and stretches of it with what came before to be scored."""
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from regard.data.corpus import Corpus, fingerprint
+from regard.data.corpus import Corpus
 from regard.data.lines import lines
 from regard.data.rows import LONGEST_TEXT, Read, Row, TextRows
 from regard.errors import DataError
@@ -38,7 +37,7 @@ class Text(Settings):
         train = TextRows.of({"target": text} for text in texts)
         dev, test = (TextRows.of(self._stretches(one)) for one in (held, _documents(self.test)))
         notes = self._notes(texts, held, len(dev))
-        return Corpus(train, dev, test, Counter(), notes, fingerprint([train, dev, test]))
+        return Corpus(train, dev, test, notes)
 
     def read_files(self, paths: Sequence[str]) -> Read:
         """Every character of some files once, in stretches: "target", after a "source" that is read but not scored.

@@ -9,7 +9,6 @@ from regard.data.babi import SPAN_TASKS, Babi
 from regard.data.batching import Batching
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.extract import ExtractSettings
 from regard.training.loop import Training
@@ -29,7 +28,7 @@ def _recipe(size: Literal["1k", "10k"], data: Path) -> Recipe:
         task=ExtractSettings(longest=2, window=1600, metric="exact_match"),
         data=Babi(folder=str(data), size=size, tasks=SPAN_TASKS),
         vocabulary=Vocabulary(size=500),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=4096),
         training=Training(
             steps=3000,

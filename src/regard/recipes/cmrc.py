@@ -10,7 +10,6 @@ from regard.data.batching import Batching
 from regard.data.questions import Questions
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.extract import ExtractSettings
 from regard.training.loop import Training
@@ -25,7 +24,7 @@ def cmrc(data: Path) -> Recipe:
         task=ExtractSettings(longest=40, window=400),
         data=Questions(train=(str(data / "dev.jsonl.gz"),), test=(str(data / "trial.jsonl.gz"),), dev_rows=200),
         vocabulary=Vocabulary(size=6000, split_han=True),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=8192),
         training=Training(
             steps=1000, precision="fp32", evaluate_every=100, optimisation=Optimisation(learning_rate=3e-3, warmup=100)

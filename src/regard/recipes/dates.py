@@ -4,7 +4,6 @@ from regard.data.batching import Batching
 from regard.data.dates import Dates
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.generate import GenerateSettings
 from regard.training.loop import Training
@@ -19,7 +18,7 @@ def dates() -> Recipe:
         task=GenerateSettings(label_smoothing=0.0, metric="exact_match"),
         data=Dates(),
         vocabulary=Vocabulary(size=3000, split_digits=True),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=1024),
         training=Training(
             steps=2000,
@@ -29,5 +28,5 @@ def dates() -> Recipe:
             dev_rows=250,
             optimisation=Optimisation(learning_rate=4e-3, warmup=200, schedule="cosine", ema_decay=0.99),
         ),
-        search=Search(beam=1),
+        search=Search(),
     )

@@ -6,7 +6,6 @@ from regard.data.batching import Batching
 from regard.data.digit_strips import HEIGHT, DigitStrips
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.generate import GenerateSettings
 from regard.tasks.sources import PictureSource
@@ -27,7 +26,7 @@ def digit_strips(data: Path) -> Recipe:
         ),
         data=DigitStrips(folder=str(data)),
         vocabulary=Vocabulary(kind="characters"),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=1024),
         training=Training(
             steps=5000,
@@ -37,5 +36,5 @@ def digit_strips(data: Path) -> Recipe:
             dev_rows=250,
             optimisation=Optimisation(learning_rate=2e-3, warmup=200, schedule="cosine", ema_decay=0.99),
         ),
-        search=Search(beam=1),
+        search=Search(),
     )

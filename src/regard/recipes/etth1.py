@@ -10,7 +10,6 @@ from pathlib import Path
 from regard.data.batching import Batching
 from regard.data.series_files import SeriesFiles
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.forecast import ForecastSettings
 from regard.training.loop import Training
@@ -24,7 +23,7 @@ def etth1(data: Path) -> Recipe:
     return Recipe(
         task=ForecastSettings(input=96, horizon=96),
         data=SeriesFiles(train=(str(data / "ETTh1.csv.gz"),), borders=(12 * MONTH, 16 * MONTH, 20 * MONTH)),
-        model=ModelSettings.model_validate({"kind": "inverted"}),
+        model={"kind": "inverted"},
         batching=Batching(tokens=6144),
         training=Training(
             steps=1500,
@@ -34,5 +33,5 @@ def etth1(data: Path) -> Recipe:
             dev_rows=4 * MONTH,
             optimisation=Optimisation(learning_rate=5e-4, warmup=50, schedule="cosine", ema_decay=0.99),
         ),
-        search=Search(beam=1),
+        search=Search(),
     )

@@ -6,7 +6,6 @@ from regard.data.batching import Batching
 from regard.data.pronunciations import Pronunciations
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.generate import GenerateSettings
 from regard.training.loop import Training
@@ -20,7 +19,7 @@ def g2p(data: Path) -> Recipe:
         task=GenerateSettings(label_smoothing=0.1, metric="word_error_rate"),
         data=Pronunciations(folder=str(data)),
         vocabulary=Vocabulary(kind="characters", split_hangul=True),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=2048),
         training=Training(
             steps=3000,

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from regard.data.batching import Batching
-from regard.data.corpus import Files
+from regard.data.pairs import Files
 from regard.data.tokenisers import Vocabulary
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.training.loop import Training
 from regard.training.optimisation import Optimisation
@@ -60,7 +59,7 @@ def _recipe(files: Files, model: dict[str, Any], batching: Batching, optimisatio
     return Recipe(
         data=files,
         vocabulary=Vocabulary(size=8000),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=batching,
         training=Training(steps=8000, optimisation=optimisation),
     )

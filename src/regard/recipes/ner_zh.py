@@ -6,7 +6,6 @@ from regard.data.batching import Batching
 from regard.data.tagged import Tagged
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.models.tag_heads import ChainedTagsPart
 from regard.recipe import Recipe
 from regard.tasks.tag import TagSettings
@@ -22,7 +21,7 @@ def ner_zh(data: Path) -> Recipe:
         task=TagSettings(head=ChainedTagsPart()),
         data=Tagged(train=(train,), dev=(dev,), test=(test,)),
         vocabulary=Vocabulary(kind="merges", size=3000),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=2048),
         training=Training(
             steps=1000, evaluate_every=100, optimisation=Optimisation(learning_rate=2e-3, warmup=100, schedule="cosine")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from regard.data.audio import Frames
-from regard.data.corpus import Files
+from regard.data.pairs import Files
 from regard.data.questions import Questions
 from regard.data.series_files import SeriesFiles
 from regard.data.tagged import Tagged
@@ -13,7 +13,6 @@ from regard.data.tokenisers import Vocabulary
 from regard.decoding.sampling import Sampling
 from regard.decoding.search import Search
 from regard.errors import InputError
-from regard.models.model import ModelSettings
 from regard.models.tag_heads import ChainedTagsPart
 from regard.recipe import Recipe
 from regard.tasks.classify import ClassifySettings
@@ -42,8 +41,8 @@ def classify(medium: str = "text", **files: Any) -> Recipe:
     """The bidirectional LSTM with attention pooling: one layer, which small data does not teach by heart."""
     model = {"kind": "rnn", "encoder": {"cell": "lstm"}, "decoder": {"kind": "pool"}}
     task = ClassifySettings(source=SOURCES[medium], word_dropout=0.3 if medium == "text" else 0)
-    data, settings = Files(labels=True, **files), ModelSettings.model_validate(model)
-    return Recipe(task=task, data=data, vocabulary=Vocabulary(kind="merges"), model=settings, search=Search())
+    data, vocabulary = Files(labels=True, **files), Vocabulary(kind="merges")
+    return Recipe(task=task, data=data, vocabulary=vocabulary, model=model, search=Search())
 
 
 def tag(source: str | None, target: str | None, tag: str | None, **files: Any) -> Recipe:
@@ -52,9 +51,9 @@ def tag(source: str | None, target: str | None, tag: str | None, **files: Any) -
         hint = "leave out --source, --target and --tag"
         raise InputError("tokens come first and tags last on each line: there are no columns to name", hint=hint)
     model = {"kind": "rnn", "encoder": {"cell": "lstm"}, "decoder": {"kind": "aligned"}}
-    task, settings = TagSettings(head=ChainedTagsPart()), ModelSettings.model_validate(model)
+    task = TagSettings(head=ChainedTagsPart())
     vocabulary = Vocabulary(kind="merges")  # of single characters other kinds make two pieces, one a blank
-    return Recipe(task=task, data=Tagged(**files), vocabulary=vocabulary, model=settings, search=Search())
+    return Recipe(task=task, data=Tagged(**files), vocabulary=vocabulary, model=model, search=Search())
 
 
 def go_on(source: str | None, target: str | None, tag: str | None, **files: Any) -> Recipe:
@@ -68,7 +67,7 @@ def go_on(source: str | None, target: str | None, tag: str | None, **files: Any)
     return Recipe(
         task=task,
         data=Text(**files),
-        model=ModelSettings.model_validate(model),
+        model=model,
         search=Search(max_length=500, sampling=Sampling(temperature=0.8)),
     )
 
@@ -78,8 +77,7 @@ def extract(tag: str | None, **files: Any) -> Recipe:
     if tag:
         raise InputError("questions have no tags", hint="leave --tag out")
     model = {"kind": "rnn", "decoder": {"kind": "pool"}}
-    settings = ModelSettings.model_validate(model)
-    return Recipe(task=ExtractSettings(), data=Questions(**files), model=settings, search=Search())
+    return Recipe(task=ExtractSettings(), data=Questions(**files), model=model, search=Search())
 
 
 def forecast(
@@ -89,9 +87,8 @@ def forecast(
     if dev or test:
         hint = "leave out --dev and --test: the last 30 % of the steps are held out"
         raise InputError("a series is cut in the order of time, and other files are no part of it", hint=hint)
-    model = ModelSettings.model_validate({"kind": "linear"})
     data = SeriesFiles(time=source, target=target, key=tag, **files)
-    return Recipe(task=ForecastSettings(), data=data, model=model, search=Search())
+    return Recipe(task=ForecastSettings(), data=data, model={"kind": "linear"}, search=Search())
 
 
 def transcribe(medium: str, tag: str | None, **files: Any) -> Recipe:
@@ -101,7 +98,7 @@ def transcribe(medium: str, tag: str | None, **files: Any) -> Recipe:
         raise InputError("a transcript is of sound, and has no tags", hint=hint)
     task = TranscribeSettings(source=SoundSource(frames=Frames(stack=2)))
     model = {"kind": "rnn", "encoder": {"cell": "lstm", "layers": 2}, "decoder": {"kind": "aligned"}}
-    return Recipe(task=task, data=Files(**files), model=ModelSettings.model_validate(model), search=Search())
+    return Recipe(task=task, data=Files(**files), model=model, search=Search())
 
 
 VERBS: dict[str, Callable[..., Recipe]] = {

@@ -10,7 +10,6 @@ from regard.data.text import Text
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.sampling import Sampling
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.language import ContinueSettings
 from regard.training.loop import Training
@@ -40,7 +39,7 @@ def shakespeare(data: Path) -> Recipe:
         task=ContinueSettings(context=CONTEXT),
         data=Text(train=(str(data / "input.txt"),), held_out=0.1, stretch=512),
         vocabulary=Vocabulary(size=800),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=1024),
         training=Training(steps=1500, evaluate_every=500, optimisation=optimisation),
         search=Search(max_length=300, sampling=Sampling(temperature=0.8)),

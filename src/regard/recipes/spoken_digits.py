@@ -12,7 +12,6 @@ from regard.data.audio import Frames
 from regard.data.batching import Batching
 from regard.data.speech import SpokenDigits
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.sources import SoundSource
 from regard.tasks.transcribe import TranscribeSettings
@@ -33,7 +32,7 @@ def _recipe(strings: bool, data: Path) -> Recipe:
     return Recipe(
         task=TranscribeSettings(source=SoundSource(frames=Frames(rate=RATE)), units="words"),
         data=SpokenDigits(folder=str(data), strings=strings),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=1024 if strings else 512),
         training=Training(
             steps=2000,

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from regard.data.batching import Batching
-from regard.data.corpus import Files
+from regard.data.pairs import Files
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
-from regard.models.model import ModelSettings
 from regard.recipe import Recipe
 from regard.tasks.classify import ClassifySettings
 from regard.training.loop import Training
@@ -52,7 +51,7 @@ def _recipe(name: str, encoder: dict[str, Any], data: Path) -> Recipe:
         task=ClassifySettings(word_dropout=0.5),
         data=Files(labels=True, max_characters=6000, **files),
         vocabulary=Vocabulary(kind="merges", size=12_000, split_han=chinese),
-        model=ModelSettings.model_validate(model),
+        model=model,
         batching=Batching(tokens=2048),
         training=Training(
             steps=2000,
