@@ -22,10 +22,10 @@ from regard.data.labels import Labels
 from regard.data.rows import TextRows
 from regard.data.tokenisers import END, Vocabulary
 from regard.errors import DataError, InputError, RunError
-from regard.inspection.alignment import merge_words
 from regard.layers.segments import sentences_of
 from regard.metrics.labels import accuracy, calibration_error, macro_f1
 from regard.models.model import ModelSettings
+from regard.pieces import merge_words
 from regard.recipes import named_recipe
 from regard.settings import override
 from regard.tasks.baselines.naive_bayes import NaiveBayes

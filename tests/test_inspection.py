@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from regard.errors import InputError
-from regard.inspection.alignment import AttentionMaps, merge_words, on_axes
+from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.inspection.page import attention_page, fill
 from regard.inspection.report import Group, Report, Sample, training_report
+from regard.pieces import merge_words
 
 ATTACK = "</script><script>alert(1)</script>"
 

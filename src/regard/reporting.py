@@ -26,8 +26,8 @@ MOST_GROUPED = 5000
 def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None:
     """``report.html`` and ``README.md`` in the run folder."""
     folder, journal = predictor.folder, read_journal(predictor.folder.metrics_file)
-    shown = spread(answered_rows(predictor.recipe, corpus))
-    answers = predictor.predict(shown)
+    rows = spread(answered_rows(predictor.recipe, corpus))
+    answers = predictor.predict(rows)
     report = Report(
         title=f"{folder.path.name}: {predictor.recipe.model.describe()}",
         summary={
@@ -46,7 +46,7 @@ def write_report(predictor: Predictor, corpus: Corpus, trained: Trained) -> None
         groups=_by_tag(predictor, (corpus.test or corpus.dev)[:MOST_GROUPED]) if predictor.task.tags else {},
         samples=[
             _sample(row, predictor.task.shown(row), answer, journal, index)
-            for index, (row, answer) in enumerate(zip(shown, answers, strict=True))
+            for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
         ],
         attention=[answer.attention for answer in answers],
         next_commands=next_commands(predictor, corpus.dev[0]),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from regard.data.recordings import RATES, Recording, checked, read_recording
 from regard.data.rows import Row, is_blank, row_with
-from regard.data.tokenisers import END
+from regard.data.tokenisers import SPECIAL_TOKENS
 from regard.padded import Record
 from regard.pieces import BLANK
 from regard.settings import Settings
@@ -165,7 +165,7 @@ class SoundField:
         self.frames = frames
         self.files: Mapping[str, bytes] = {}
         self.tags: Mapping[str, int] = {}
-        self.vocabulary = END + 1
+        self.vocabulary = SPECIAL_TOKENS
         self.fingerprint = frames.model_dump_json()
 
     @staticmethod

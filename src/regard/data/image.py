@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch.nn import functional as F
 
 from regard.data.rows import Row, is_blank, row_with
-from regard.data.tokenisers import END
+from regard.data.tokenisers import SPECIAL_TOKENS
 from regard.errors import DataError, InputError
 from regard.padded import Record
 from regard.settings import Settings
@@ -86,7 +86,7 @@ class PictureField:
 
     files: Mapping[str, bytes] = {}
     tags: Mapping[str, int] = {}
-    vocabulary = END + 1
+    vocabulary = SPECIAL_TOKENS
 
     def __init__(self, form: PictureForm):
         self.form = form

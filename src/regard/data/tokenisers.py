@@ -19,7 +19,8 @@ from regard.padded import Ids
 from regard.pieces import BLANK, STAND_IN
 from regard.settings import Settings
 
-PAD, UNKNOWN, START, END = range(4)
+SPECIAL_TOKENS = 4
+PAD, UNKNOWN, START, END = range(SPECIAL_TOKENS)
 """The ids every vocabulary begins with."""
 
 WAYS = 64
@@ -75,7 +76,7 @@ class Tokeniser:
         self.serialised = serialised
         self.processor = sentencepiece.SentencePieceProcessor()
         self.processor.load_from_serialized_proto(serialised)
-        controls = [one for one in range(END + 1, len(self)) if self.processor.is_control(one)]
+        controls = [one for one in range(SPECIAL_TOKENS, len(self)) if self.processor.is_control(one)]
         self.tags: dict[str, int] = {_tag_of(self.processor.id_to_piece(one)): one for one in controls}
 
     def __len__(self) -> int:

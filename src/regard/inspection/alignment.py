@@ -1,12 +1,8 @@
-"""Attention maps as values: pieces merged into words, attention from word to word, and the alignment read off it."""
+"""Attention maps as values: attention from word to word, and the alignment read off it."""
 
-import importlib
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,89 +11,15 @@ from torch import Tensor
 from regard.errors import InputError, did_you_mean
 from regard.inspection.backdrop import Backdrop
 from regard.inspection.page import attention_page
-from regard.pieces import BLANK, STAND_IN
+from regard.inspection.plotting import plotting
+from regard.pieces import Word, is_special, merge_words
 
 AVERAGE = "cross/average"
 AT_SOURCE = "/cross", "/copy", "/pool", "/alignment"
 START = "<s>"
 
-_SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<2[^<>]+>")
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# Kana and Han, Thai and Lao, Tibetan, Myanmar, Khmer
-_UNSPACED = re.compile("[\u3005-\u3007\u3040-\u30ff\uff66-\uff9f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-                       "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # fmt: skip
 _FONTS = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "Noto Sans Arabic", "Noto Sans Thai")
 _THOUSAND = 1000
-
-
-class Word(NamedTuple):
-    """A word as it is read, and the places of its pieces."""
-
-    text: str
-    pieces: tuple[int, ...]
-
-
-def merge_words(pieces: Sequence[str]) -> list[Word]:
-    """Pieces as words; every piece belongs to exactly one.
-
-    A word begins at "▁" or at the end of a line. Special tokens are words of their own, and bytes are first decoded
-    into characters. Text in scripts that write no spaces is one long run, so there every piece is a word; digits
-    beside it stay together, and combining and lengthening marks stay with what they modify. Punctuation after a digit
-    stands alone, so that the parts of "2024-01-05" can be looked at one by one.
-    """
-    words: list[Word] = []
-    for fragment in _fragments(pieces):
-        apart = not words or is_special(words[-1], pieces) or is_special(fragment, pieces)
-        if not apart and not _begins_word(words[-1].text, fragment.text):
-            words[-1] = Word(words[-1].text + fragment.text, words[-1].pieces + fragment.pieces)
-        else:
-            words.append(fragment)
-    return [Word(_as_read(word.text), word.pieces) for word in words]
-
-
-def _as_read(text: str) -> str:
-    return (text.replace(BLANK, " ").strip() or BLANK).replace(STAND_IN, BLANK)
-
-
-def is_special(word: Word, pieces: Sequence[str]) -> bool:
-    """Whether a word is a control token; the same letters written by a user come in other pieces."""
-    return len(word.pieces) == 1 and bool(_SPECIAL.fullmatch(pieces[word.pieces[0]]))
-
-
-def _begins_word(before: str, fragment: str) -> bool:
-    if fragment.startswith((BLANK, "\n")):
-        return True
-    if before == BLANK or unicodedata.category(fragment[0]) in ("Mn", "Mc", "Me", "Lm"):
-        return False
-    if _writes_no_spaces(before[-1]) or _writes_no_spaces(fragment[0]):
-        return True
-    if _is_punctuation(fragment[0]):
-        return before[-1].isdigit()
-    return _is_punctuation(before[0])
-
-
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character).startswith("P")
-
-
-def _writes_no_spaces(character: str) -> bool:
-    return bool(_UNSPACED.match(character)) and not character.isdigit()
-
-
-def _fragments(pieces: Sequence[str]) -> Iterator[Word]:
-    """Pieces one by one, but the bytes of one character together."""
-    for is_byte, group in groupby(enumerate(pieces), lambda numbered: bool(_BYTE.fullmatch(numbered[1]))):
-        if is_byte:
-            yield from _characters([(place, int(piece[3:5], 16)) for place, piece in group])
-        else:
-            yield from (Word(piece, (place,)) for place, piece in group)
-
-
-def _characters(numbered: list[tuple[int, int]]) -> Iterator[Word]:
-    starts = [at for at, (_, byte) in enumerate(numbered) if at == 0 or byte & 0xC0 != 0x80]
-    for start, end in zip(starts, [*starts[1:], len(numbered)], strict=True):
-        places, values = zip(*numbered[start:end], strict=True)
-        yield Word(bytes(values).decode(errors="replace"), places)
 
 
 def _membership(words: Sequence[Word], pieces: int) -> Float[Tensor, "words pieces"]:
@@ -299,16 +221,3 @@ def _sides(name: str) -> tuple[str, str]:
     if name.startswith("encoder/"):
         return "source", "source"
     return "target", "source" if name == AVERAGE or name.endswith(AT_SOURCE) else "written"
-
-
-def plotting() -> Any:
-    """Matplotlib with its figures.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        importlib.import_module("matplotlib.figure")
-        return importlib.import_module("matplotlib")
-    except ImportError:
-        raise InputError("plots need matplotlib, which is not installed", hint="pip install 'regard[plots]'") from None

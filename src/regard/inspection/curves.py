@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from regard.inspection.alignment import plotting
+from regard.inspection.plotting import plotting
 
 BARS = "▁▂▃▄▅▆▇█"
 LONGEST = 48

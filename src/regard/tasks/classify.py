@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,14 +11,13 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from regard.attention import record
 from regard.data.fields import TextField
 from regard.data.labels import Labels
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import END, Vocabulary
 from regard.decoding.search import Search
-from regard.inspection.alignment import AttentionMaps, is_special, merge_words, on_axes
+from regard.inspection.alignment import AttentionMaps, on_axes
 from regard.layers.embeddings import TokenEmbedding
 from regard.layers.segments import sentences_of
 from regard.metrics import labels as metrics
@@ -25,12 +25,12 @@ from regard.models.heads import Head, TokenHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
-from regard.pieces import BLANK
+from regard.pieces import BLANK, is_special, merge_words
 from regard.settings import Settings
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.baselines.simple import Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 MOST_ALTERNATIVES = 9
 
@@ -100,7 +100,7 @@ class Classify:
 
     def __init__(self, settings: ClassifySettings, field: SourceField, labels: Labels, baseline: Baseline):
         self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline
-        self.source_builder = settings.source.builder(field)
+        self.source_builder = settings.source.builder()
         self.vocabulary, self.tags = field.vocabulary, field.tags
         self.files = {**field.files, **labels.files, **baseline.files}
         self.fingerprint = f"{field.fingerprint} {labels.names}"
@@ -174,17 +174,14 @@ class Classify:
             for number, score in zip(numbers[: 1 + MOST_ALTERNATIVES], scores, strict=False)
         )
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
-        with record(model) as maps:
-            self._decided(model, pad([source]).to(model.device))
+        maps, _ = recorded(model, source, partial(self._decided, model))
         steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
         if WORDS in maps and self.closing is not None:
             [numbers] = sentences_of(pad([source]).values, self.closing, END)
-            words = maps[WORDS].cpu()
-            for name in (name for name in maps if name.endswith(OF_SENTENCES)):
-                maps[name] = _through_sentences(maps[name].cpu(), words, numbers)
-        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(steps), len(names))
+            through = {name: seen for name, seen in maps.items() if name.endswith(OF_SENTENCES)}
+            maps |= {name: _through_sentences(seen, maps[WORDS], numbers) for name, seen in through.items()}
+        seen = on_axes(maps, len(steps), len(names))
         return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -213,10 +210,10 @@ class Classify:
 
 
 def _through_sentences(
-    sentences: Float[Tensor, "1 heads queries sentences"],
-    words: Float[Tensor, "sentences 1 1 words"],
+    sentences: Float[Tensor, "heads queries sentences"],
+    words: Float[Tensor, "sentences 1 words"],
     numbers: Int[Tensor, "source"],
-) -> Float[Tensor, "1 heads queries source"]:
+) -> Float[Tensor, "heads queries source"]:
     """What words, each of a sentence with a number, got of the attention to their sentences."""
     places = torch.cat([torch.arange(count) for count in numbers.bincount().tolist()])
-    return sentences[..., numbers] * words[numbers, 0, 0, places]
+    return sentences[..., numbers] * words[numbers, 0, places]

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from regard.attention import record
 from regard.data.fields import MOST_LEARNT, TextField
 from regard.data.learnt import LearntFile
 from regard.data.questions import OTHERS, question_row
 from regard.data.rows import Row, Rows, TextRows
 from regard.data.spans import Located, locate, spans_of_answer
-from regard.data.tokenisers import END, Vocabulary
+from regard.data.tokenisers import END, SPECIAL_TOKENS, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -29,11 +28,11 @@ from regard.models.heads import Head
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.models.pointer_head import STEPS, PointerHead, best_spans
-from regard.padded import Ids, Padded, Record, pad
+from regard.padded import Ids, Padded, Record
 from regard.settings import Settings
 from regard.tasks.baselines.sliding_window import SlidingWindow
 from regard.tasks.passages import Windows, cut, cut_to_answer, windows_of
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 LOWEST = -1e30
 """Spans that score less are outside of the passage."""
@@ -98,13 +97,14 @@ class Extract:
     blank, loss_unit = Extracted("", 0.0), "nats per answer"
     no_prefix = "a span has no beginning to go on from"
     tags, redraw = frozenset[str](), None
-    vocabulary = END + 1  # of the two tokens before the steps; the source has an embedding of its own
+    vocabulary = SPECIAL_TOKENS  # of the two tokens before the steps; the source has an embedding of its own
 
     def __init__(self, settings: ExtractSettings, field: TextField, baseline: SlidingWindow):
         self.settings, self.field, self.without_model = settings, field, baseline
         self.files = {**field.files, **baseline.files}
-        self.fingerprint, self.metric, self.baseline_name = field.fingerprint, str(settings.metric), baseline.name
-        self.source_builder = partial(_embedding, field.vocabulary)
+        self.fingerprint, self.baseline_name = field.fingerprint, baseline.name
+        self.metric: str = settings.metric
+        self.source_builder = partial(SegmentedEmbedding, field.vocabulary, end=END)
         self.locate = lru_cache(maxsize=256)(partial(locate, field))
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
@@ -168,15 +168,12 @@ class Extract:
         answer, pieces = tuple(ids[first : last + 1]), (first - before, last - before)
         return Extracted(text, score, answer, tuple(self.field.steps(answer)), pieces=pieces, locate=self.locate)
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """One pass over the part of the passage that the answer is in."""
         windows = windows_of([*map(int, source)], self.settings.window)
         ids = next((one.ids for one in windows if _has(one.ids, [*answer])), windows[0].ids)
-        with record(model) as maps:
-            self._decided(model, pad([ids]).to(model.device))
-        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(ids), STEPS)
-        return AttentionMaps.of(self.field.steps(ids), AXIS, seen)
+        maps, _ = recorded(model, ids, partial(self._decided, model))
+        return AttentionMaps.of(self.field.steps(ids), AXIS, on_axes(maps, len(ids), STEPS))
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
@@ -190,10 +187,6 @@ class Extract:
 
     def shown(self, row: Row) -> tuple[str, str]:
         return f"{row['source']}\t{row['passage']}", row["target"]
-
-
-def _embedding(vocabulary: int, width: int) -> nn.Module:
-    return SegmentedEmbedding(vocabulary, width, END)
 
 
 def _has(ids: list[int], answer: list[int]) -> bool:

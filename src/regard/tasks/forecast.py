@@ -1,6 +1,7 @@
 """Forecast: the last steps of a series in, the next ones out, in the units they came in."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -10,13 +11,12 @@ from numpy import ndarray
 from pydantic import Field, field_validator
 from torch import nn
 
-from regard.attention import record
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.scaling import Scale
 from regard.data.series import Series, Windows
 from regard.data.times import read_times
-from regard.data.tokenisers import END, Vocabulary
+from regard.data.tokenisers import SPECIAL_TOKENS, Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError
 from regard.inspection.alignment import AttentionMaps, on_axes
@@ -30,12 +30,12 @@ from regard.models.horizon_head import HorizonHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.models.series import InvertedEncoder, PatchEncoder
-from regard.padded import Ids, Padded, Record, pad
+from regard.padded import Ids, Padded, Record
 from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.ridge import Ridge
 from regard.tasks.forecasted import AGO, Forecasted
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 
 class ForecastSettings(Settings):
@@ -88,7 +88,7 @@ class Forecast:
 
     blank, loss_unit = Forecasted("", 0.0), "of scaled values"
     no_prefix = "a forecast has no beginning to go on from"
-    redraw, vocabulary = None, END + 1
+    redraw, vocabulary = None, SPECIAL_TOKENS
     tags: tuple[str, ...] = ()
 
     def __init__(self, settings: ForecastSettings, scale: Scale, ridge: Ridge | None = None):
@@ -180,13 +180,10 @@ class Forecast:
         best = values[names.index("0.5") if names else 0]
         return Forecasted(sketch(best[:, 0]), 0.0, values=best, quantiles=dict(zip(names, values, strict=False)))
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """Steps, and patches by their first one, are called by how many they are before or after the end of the source,
         over its curves; heads of all variables stand side by side where each is read by itself."""
-        with record(model) as maps:
-            self._ahead(model, pad([source]).to(model.device))
-        found = {name: weights.flatten(0, 1).cpu() for name, weights in maps.items()}
+        maps, _ = recorded(model, source, partial(self._ahead, model))
         ahead = [f"{BLANK}+{step}" for step in range(1, self.window.horizon + 1)]
         if isinstance(model.encoder, InvertedEncoder):
             names, backdrop = [BLANK + name for name in self.scale.variables], None
@@ -195,12 +192,12 @@ class Forecast:
             begins = encoder.patches.begins if isinstance(encoder, PatchEncoder) else every
             names = [f"{AGO}{self.window.steps - step}" for step in begins]
             backdrop = Backdrop.curves(np.asarray(source), begins)
-        return AttentionMaps.of(names, ahead, on_axes(found, len(names), len(ahead)), backdrop)
+        return AttentionMaps.of(names, ahead, on_axes(maps, len(names), len(ahead)), backdrop)
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         """The last season again and again, or ridge regression; every quantile is the same."""
-        outputs = max(len(self.settings.quantiles), 1)
-        return [self._answer(np.stack([self._without_model(row["source"])] * outputs)) for row in rows]
+        answers = (np.stack([self._without_model(row["source"])] * self.window.outputs) for row in rows)
+        return [self._answer(one) for one in answers]
 
     def _without_model(self, past: Series) -> Float64[ndarray, "steps variables"]:
         if self.ridge:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, cast
 import torch
 from pydantic import Field, model_validator
 
-from regard.attention import record
 from regard.data.fields import MOST_LEARNT, TextField
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
@@ -24,7 +23,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import COPY_SOURCE, Baseline, MostFrequent
 from regard.tasks.sources import SourceField, SourcePart, TextSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, recorded
 from regard.tasks.writing import write
 
 SCORED_AS: dict[str, Callable[..., dict[str, metrics.Scored]]] = {
@@ -90,7 +89,7 @@ class Generate:
     ):
         self.settings, self.field, self.without_model = settings, field, baseline
         self.read: SourceField = source or field
-        self.source_builder = settings.source.builder(self.read)
+        self.source_builder = settings.source.builder()
         self.redraw = partial(self._redrawn, smoothing=sampling) if sampling else settings.source.redraw()
         self.vocabulary, self.tags = field.vocabulary, self.read.tags
         self.files = {**self.read.files, **field.files, **baseline.files}
@@ -154,18 +153,18 @@ class Generate:
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         return write(self.field, model, model.encode(source), source, search, prefix)
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """One pass over source and answer."""
         whole = [*answer, END]
-        batch = Batch(pad([source]), pad([whole])).to(model.device)
-        with record(model) as maps:
-            memory, decoded = self._forced(model, batch)
+
+        def write(read: Padded) -> None:
+            memory, decoded = self._forced(model, Batch(read, pad([whole]).to(model.device)))
             model.log_probs(decoded, memory)  # a head that copies looks too
+
+        maps, _ = recorded(model, source, write)
         steps, pieces = self.read.steps(source), self.field.steps(whole)
-        seen = {name: weights[0].cpu() for name, weights in maps.items()}
         backdrop = self.settings.source.backdrop(source)
-        return AttentionMaps.of(steps, pieces, on_axes(seen, len(steps), len(pieces)), backdrop)
+        return AttentionMaps.of(steps, pieces, on_axes(maps, len(steps), len(pieces)), backdrop)
 
     def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
         return [Prediction(self.without_model.answer(row), 0.0) for row in rows]

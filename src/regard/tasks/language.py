@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import pad as widen
 
 from regard import trees
-from regard.attention import record
 from regard.data.fields import MOST_LEARNT, TextField
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
@@ -21,12 +20,12 @@ from regard.layers.embeddings import TokenEmbedding
 from regard.models.heads import Head, TokenHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, State, Widths
-from regard.padded import Ids, Padded, pad
+from regard.padded import Ids, Padded
 from regard.settings import Settings
 from regard.tasks.baselines.ngrams import NGrams
 from regard.tasks.encoded import Encoded
 from regard.tasks.packing import PackedWindows
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, recorded
 from regard.tasks.writing import write
 
 LOOKED_AT = 64
@@ -50,8 +49,8 @@ class ContinueSettings(Settings):
     def learn(self, train: Rows, vocabulary: Vocabulary) -> "Continue":
         """A task with a verbatim vocabulary of the training text, and its n-grams."""
         field = TextField.learn(train, vocabulary.model_copy(update={"verbatim": True}), ["target"])
-        parts = cut(train.texts("target", MOST_LEARNT))
-        ngrams = NGrams.learn(field.vocabulary, (one for part in parts for one in field.encode(part)))
+        tokens = (one for text in train.texts("target", MOST_LEARNT) for one in _ids(field, text))
+        ngrams = NGrams.learn(field.vocabulary, tokens)
         return Continue(self, field, ngrams)
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Continue":
@@ -123,15 +122,13 @@ class Continue:
         """What follows, without what was given."""
         return write(self.field, Going(model), begun(model, source), source, search, prefix)
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
         """One pass over what was given and what was written; shown is where the one passes into the other."""
         whole = [*answer, END]
-        stream = pad([[*source, *whole[:-1]]]).to(model.device)
-        with record(model) as maps:
-            model.advance(stream, None, model.start(None, 1))
+        stream = [*source, *whole[:-1]]
+        maps, _ = recorded(model, stream, lambda tokens: model.advance(tokens, None, model.start(None, 1)))
         before, after = min(len(source), LOOKED_AT), min(len(whole), LOOKED_AT)
-        seen = {name: _between(weights[0].cpu(), len(source), before, after) for name, weights in maps.items()}
+        seen = {name: _between(weights, len(source), before, after) for name, weights in maps.items()}
         steps = self.field.steps
         given, written = steps(source[len(source) - before :]), steps(whole[:after])
         return AttentionMaps.of(given, written, on_axes(seen, before, after))

@@ -72,7 +72,7 @@ class TextSource(Settings):
     def restore(self, file: LearntFile) -> TextField:
         return TextField.load(file)
 
-    def builder(self, field: SourceField) -> SourceBuilder | None:
+    def builder(self) -> SourceBuilder | None:
         """The embedding of sources that are no tokens."""
         return None
 
@@ -103,7 +103,7 @@ class SoundSource(Settings):
         """Nothing of it is learnt."""
         return SoundField(self.frames)
 
-    def builder(self, field: SourceField) -> SourceBuilder | None:
+    def builder(self) -> SourceBuilder | None:
         """The embedding of steps of frames."""
         return partial(FrameEmbedding, self.frames.mels, self.frames.stack)
 
@@ -111,11 +111,10 @@ class SoundSource(Settings):
         return Backdrop.spectrogram(np.asarray(source).reshape(-1, self.frames.mels), len(source))
 
     def redraw(self) -> Redraw | None:
-        return partial(_varied, self) if self.augment or self.voices else None
+        return self._varied if self.augment or self.voices else None
 
-
-def _varied(source: SoundSource, example: Example) -> Example:
-    return Example(source.field().varied(example.source, source.voices, source.augment), example.target)
+    def _varied(self, example: Example) -> Example:
+        return Example(self.field().varied(example.source, self.voices, self.augment), example.target)
 
 
 class PictureSource(PictureForm):
@@ -137,7 +136,7 @@ class PictureSource(PictureForm):
     def restore(self, file: LearntFile) -> PictureField:
         return PictureField(self)
 
-    def builder(self, field: SourceField) -> SourceBuilder:
+    def builder(self) -> SourceBuilder:
         return partial(PatchEmbedding, (self.high, self.patch_width, self.channels), self.rows, stem=self.stem)
 
     def backdrop(self, source: Record) -> Backdrop:

@@ -1,12 +1,12 @@
 """Tag: tokens in, a tag for each out. Named entities, parts of speech, words of a script without spaces: data."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 
-from regard.attention import record
 from regard.data.fields import TextField
 from regard.data.labels import Labels
 from regard.data.learnt import LearntFile
@@ -23,11 +23,11 @@ from regard.models.heads import Head
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.models.tag_heads import SeparateTagsPart, TagHead, TagHeadPart
-from regard.padded import Ids, Padded, pad
+from regard.padded import Ids, Padded
 from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.frequent_tags import FrequentTags
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, recorded
 
 SIGNATURES = {
     "entity_f1": "f1|average:micro|unit:entity|match:exact|counted:conlleval",
@@ -147,18 +147,16 @@ class Tag:
     def _names(self, numbers: Ids) -> list[str]:
         return [self.labels.names[number] for number in numbers]
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
         """What the encoder looked at where each token's first piece stands.
 
         Raises:
             DataError: there are not as many tags as tokens.
         """
-        with record(model) as maps:
-            memory, _ = self._read(model, pad([source]).to(model.device))
+        maps, (memory, _) = recorded(model, source, partial(self._read, model))
         places, tags = memory.head.rows()[0], self._names(answer)
         _refuse_unequal(places, tags)
-        seen = on_axes({name: weights[0].cpu() for name, weights in maps.items()}, len(source), len(source))
+        seen = on_axes(maps, len(source), len(source))
         at_tokens = {_of_tags(name): weights[:, places] for name, weights in seen.items()}
         return AttentionMaps.of(self.field.steps(source), [f"{BLANK}{tag}" for tag in tags], at_tokens)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
 
+from regard.attention import record
 from regard.data.rows import Row
 from regard.data.tokenisers import START
 from regard.decoding.search import Search
@@ -21,6 +22,8 @@ from regard.models.heads import Head
 from regard.models.model import Model, SourceBuilder
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
+
+T = TypeVar("T")
 
 
 class Example(NamedTuple):
@@ -235,6 +238,14 @@ def read_off(model: Model, source: Padded, steps: Int[Tensor, "batch"]) -> tuple
     memory = model.encode(source)
     starts = torch.full((len(steps), int(steps.max())), START, device=steps.device)
     return memory, model.advance(Padded(starts, steps), memory, model.start(memory, len(steps)))[0]
+
+
+@torch.inference_mode()
+def recorded(model: Model, source: Record, read: Callable[[Padded], T]) -> tuple[dict[str, Tensor], T]:
+    """What was looked at while one source was read, (heads, queries, keys) by name, and what was found in it."""
+    with record(model) as maps:
+        found = read(pad([source]).to(model.device))
+    return {name: weights.flatten(0, 1).cpu() for name, weights in maps.items()}, found
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -1,13 +1,12 @@
 """Transcribe: sound in, the words that are said in it out, by connectionist temporal classification."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.attention import record
 from regard.data.learnt import LearntFile
 from regard.data.rows import Row, Rows
 from regard.data.tokenisers import Vocabulary
@@ -26,7 +25,7 @@ from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import MostFrequent
 from regard.tasks.sources import SoundSource
-from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off
+from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 ALIGNMENT = "head/alignment"
 
@@ -66,7 +65,7 @@ class Transcribe:
     def __init__(self, settings: TranscribeSettings, units: Units, frequent: MostFrequent):
         self.settings, self.units, self.frequent = settings, units, frequent
         self.field = settings.source.field()
-        self.source_builder = settings.source.builder(self.field)
+        self.source_builder = settings.source.builder()
         self.vocabulary, self.tags = self.field.vocabulary, self.field.tags
         self.files = {**units.files, **frequent.files}
         self.fingerprint = f"{self.field.fingerprint} {units.name} {units.units}"
@@ -117,22 +116,19 @@ class Transcribe:
             for units, score in found
         )
 
-    @torch.inference_mode()
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """When each unit is written, given that the answer is right, what is looked at then, and by the encoder.
 
         Raises:
             DataError: the answer needs more steps than the source has.
         """
-        padded, needed = pad([source]), int(steps_needed(pad([answer])))
+        needed = int(steps_needed(pad([answer])))
         if needed > len(source):
             found = f"'{self.units.decode(answer)}' needs {needed} steps, and the recording has {len(source)}"
             raise DataError(found, hint="give words that are said in it")
-        with record(model) as maps:
-            [log_probs] = self._log_probs(model, padded.to(model.device))
+        maps, [log_probs] = recorded(model, source, partial(self._log_probs, model))
         when = occupancy(log_probs.cpu(), answer)
-        seen = {name: weights[0].cpu() for name, weights in maps.items()}
-        of_units = {name: when @ weights if name.startswith("decoder/") else weights for name, weights in seen.items()}
+        of_units = {name: when @ weights if name.startswith("decoder/") else weights for name, weights in maps.items()}
         of_units |= {ALIGNMENT: when[None]} if len(answer) else {}
         steps, pieces = self.field.steps(source), self.units.pieces(answer)
         axes = on_axes(of_units, len(source), len(answer))
