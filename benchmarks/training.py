@@ -27,7 +27,7 @@ from regard.padded import Padded
 from regard.recipes.multi30k import transformer
 from regard.runner import learn_task
 from regard.tasks.encoded import encode
-from regard.tasks.generate import Generate, delayed
+from regard.tasks.generate import Generate, shift_right
 from regard.tasks.task import Batch
 from regard.training.objective import build_objective
 from regard.training.precision import autocast
@@ -91,7 +91,7 @@ def marian(vocabulary: int, batches: list[Batch], precision: str) -> Contender:
         logits = model(
             input_ids=batch.source.values,
             attention_mask=batch.source.mask,
-            decoder_input_ids=delayed(batch.target).values,
+            decoder_input_ids=shift_right(batch.target).values,
         ).logits
         return smoothed(logits, batch.target)
 
@@ -108,7 +108,7 @@ class Plain(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, batch: Batch) -> Tensor:
-        target = delayed(batch.target)
+        target = shift_right(batch.target)
         causal = nn.Transformer.generate_square_subsequent_mask(target.values.shape[1])
         decoded = self.transformer(
             self.embedded(batch.source),

@@ -9,7 +9,7 @@ from regard.models.heads import TokenHead
 from regard.models.model import HeadBuilder, Model
 from regard.models.parts import Decoded, Memory, Widths
 from regard.padded import Padded
-from regard.tasks.generate import delayed
+from regard.tasks.generate import shift_right
 
 WIDTHS = Widths(12, 12, 10, 12)
 VOCABULARY = 13
@@ -32,7 +32,7 @@ def model_of(
 def forced(model: Model, source: Padded, target: Padded) -> tuple[Memory, Decoded]:
     """The target read one step late (teacher forcing)."""
     memory = model.encode(source)
-    return memory, model.advance(delayed(target), memory, model.start(memory, len(target.lengths)))[0]
+    return memory, model.advance(shift_right(target), memory, model.start(memory, len(target.lengths)))[0]
 
 
 def learn(model: Model, examples: Callable[[], tuple[Padded, Padded]], steps: int, rate: float = 5e-3) -> Model:

@@ -31,7 +31,7 @@ from regard.data.tokenisers import (
 from regard.errors import DataError, RunError, SettingsError
 from regard.padded import pad
 from regard.settings import parse
-from regard.tasks.generate import delayed
+from regard.tasks.generate import shift_right
 
 TEXTS = ["the cat sat on 12 mats", "der Hund läuft 30 km", "猫が好き", "<s> and </s> are text", "один ٣ два"] * 20
 SPECIAL = [
@@ -263,7 +263,7 @@ rows = strategies.lists(
 @hypothesis.given(rows)
 def test_each_token_is_written_knowing_those_before_it(targets: list[list[int]]) -> None:
     target = pad(targets)
-    known = delayed(target)
+    known = shift_right(target)
     assert torch.equal(known.lengths, target.lengths) and known.values.shape == target.values.shape
     for row, ids in enumerate(targets):
         assert known.values[row, : len(ids)].tolist() == [START, *ids[:-1]]

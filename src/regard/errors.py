@@ -17,7 +17,8 @@ A message names the thing, what was found and what was allowed; ``where`` points
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 MOST_LISTED = 20
 
@@ -78,5 +79,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``did you mean 'steps'?`` when something known is close, otherwise what is known, or the first of it."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    some = [*known[:MOST_LISTED], *(["..."] if len(known) > MOST_LISTED else [])]
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(some)}"
+    return f"did you mean '{near[0]}'?" if near else f"known: {listed(known, MOST_LISTED)}"
+
+
+def listed(names: Collection[str], most: int) -> str:
+    """The first of some names, so many at most."""
+    return ", ".join(islice(names, most)) + (", ..." if len(names) > most else "")

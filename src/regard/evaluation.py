@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class Judging(Protocol):
-    """A task that is scored by what its model thinks of given targets, not by answers of its own."""
+    """A task that is scored by the log-probability of given targets, as by perplexity, not by answers of its own."""
 
     def judge(self, model: Model, batch: Batch) -> list[Prediction]:
         """The targets as answers."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from regard.data.recognition import is_label, medium_of, path_column
 from regard.data.rows import Row
 from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Cells, Table
-from regard.errors import DataError, did_you_mean
+from regard.errors import DataError, did_you_mean, listed
 
 MOST_LISTED = 8
 
@@ -76,9 +76,8 @@ def _by_place(table: Table, source: str | None, target: str | None, free: Sequen
         hint = "a tab (.tsv) or a comma (.csv) must stand between source and target"
         raise DataError("one column: which is the other side?", where=table.name, hint=hint)
     if len(free) > 2:
-        some = ", ".join(free[:MOST_LISTED]) + (", ..." if len(free) > MOST_LISTED else "")
         hint = f"say which, for example: --source {free[0]} --target {free[1]}"
-        raise DataError(f"{len(free)} columns of text: {some}", where=table.name, hint=hint)
+        raise DataError(f"{len(free)} columns of text: {listed(free, MOST_LISTED)}", where=table.name, hint=hint)
     first, second = free
     label_first = not (source or target) and is_label(table, first) and not is_label(table, second)
     return (second, first) if label_first or source == second or target == first else (first, second)

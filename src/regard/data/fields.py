@@ -3,14 +3,13 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from regard.data.learnt import LearntFile
 from regard.data.rows import LONGEST_TEXT, Row, Rows, is_blank, row_with
 from regard.data.splitting import tags_of
 from regard.data.tokenisers import END, MOST_BYTES, Tokeniser, Vocabulary, learn_tokeniser, load_tokeniser
-from regard.errors import DataError, did_you_mean
+from regard.errors import DataError, did_you_mean, listed
 from regard.padded import Ids
 
 SHOWN = 8
@@ -37,7 +36,7 @@ class TextField:
 
     @classmethod
     def load(cls, file: LearntFile) -> "TextField":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.
@@ -122,8 +121,8 @@ class TextField:
         tags = self.tokeniser.tags
         if tag is None:
             if tags:
-                some = ", ".join([*islice(tags, SHOWN), *(["..."] if len(tags) > SHOWN else [])])
-                raise DataError(f"this model needs a tag with every source: {some}", hint="give --tag TAG")
+                found = f"this model needs a tag with every source: {listed(tags, SHOWN)}"
+                raise DataError(found, hint="give --tag TAG")
             return []
         if tag not in tags:
             hint = did_you_mean(tag, tags) if tags else "leave the tag out"

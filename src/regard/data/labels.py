@@ -27,7 +27,7 @@ class Labels:
 
     @classmethod
     def load(cls, file: LearntFile) -> "Labels":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

@@ -16,7 +16,7 @@ from regard.data.arrays import CHUNK, FORMAT, Arrays, cache_folder, kept
 from regard.data.columns import Columns, by_role, choose_columns
 from regard.data.corpus import Corpus, ReadsFiles
 from regard.data.rows import LONGEST_TEXT, Read, Row, Rows, TextRows, counts, row_records, rows_in
-from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split, usable
+from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split, usable, values_of
 from regard.data.tables import Table, read_table
 from regard.errors import DataError
 from regard.settings import Settings
@@ -58,10 +58,11 @@ class Files(Settings):
         _refuse_hopeless(train, sources[kept_rows], table.name, dropped)
         if not dev:
             train, dev = split(train, sources[kept_rows], self.dev_rows, _label if self.labels else None)
-        for rows, paths in ((dev, self.dev), (test, self.test)):
-            refuse_new("tag", "tag", rows, train, " + ".join(paths))
-            if self.labels:
-                refuse_new("label", "target", rows, train, " + ".join(paths))
+        learnt = {"tag": "tag", "label": "target"} if self.labels else {"tag": "tag"}
+        for what, role in learnt.items():
+            known = values_of(role, train)
+            for rows, paths in ((dev, self.dev), (test, self.test)):
+                refuse_new(what, values_of(role, rows), known, " + ".join(paths))
         notes = _notes(table, columns, [train, dev, test], dropped, bool(self.dev))
         return Corpus(train, dev, test, notes, dropped)
 

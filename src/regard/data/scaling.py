@@ -71,7 +71,7 @@ class Scale(Settings):
 
     @classmethod
     def load(cls, file: LearntFile) -> "Scale":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

@@ -17,7 +17,7 @@ from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
 from regard.data.tables import Cells, Table, read_table
 from regard.data.times import TIME_NAMES, Clock, Stamps, form_of, read_times
-from regard.errors import DataError, did_you_mean
+from regard.errors import DataError, did_you_mean, listed
 from regard.settings import Settings
 
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
@@ -136,7 +136,7 @@ def _refuse_several(path: str, rows: int, repeated: int) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    return listed([f"'{name}'" for name in names], 8)
 
 
 def _cells(table: Table, rows: Sequence[Cells], name: str) -> list[str]:

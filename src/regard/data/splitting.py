@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -98,13 +98,12 @@ def values_of(role: str, rows: Rows) -> dict[str, None]:
     return dict.fromkeys(rows.texts(role, len(rows))) if role in rows.roles else {}
 
 
-def refuse_new(what: str, role: str, rows: Rows, train: Rows, name: str) -> None:
+def refuse_new(what: str, values: Iterable[str], known: Collection[str], name: str) -> None:
     """Tags and labels are learnt from training rows alone.
 
     Raises:
-        DataError: a row has one that no training row has.
+        DataError: there is one that no training row has.
     """
-    known = values_of(role, train)
-    for value in values_of(role, rows):
+    for value in values:
         if value not in known:
             raise DataError(f"{what} '{value}' was not seen in training", where=name, hint=did_you_mean(value, known))

@@ -13,8 +13,8 @@ from pydantic import Field
 from regard.data.corpus import Corpus
 from regard.data.lines import lines
 from regard.data.rows import Read, Row, Rows, TextRows, counts
-from regard.data.splitting import hashes_of, source_hashes, split, usable, values_of
-from regard.errors import DataError, did_you_mean
+from regard.data.splitting import hashes_of, refuse_new, source_hashes, split, usable, values_of
+from regard.errors import DataError
 from regard.settings import Settings
 
 DOCUMENT = "-DOCSTART-"
@@ -53,9 +53,9 @@ class Tagged(Settings):
             raise DataError(f"{len(train)} usable sentences: not enough to learn from", where=self._name, hint=hint)
         if not dev:
             train, dev = split(train, source_hashes(train), self.dev_rows, _tags)
-        known = dict.fromkeys(tag for tags in values_of("target", train) for tag in words_of(tags))
+        known = _tags_in(train)
         for rows, paths in ((dev, self.dev or self.train), (test, self.test)):
-            _refuse_new(rows, known, " + ".join(paths))
+            refuse_new("tag", _tags_in(rows), known, " + ".join(paths))
         sides = [train, dev, test]
         return Corpus(train, dev, test, self._notes(sides, known, dropped), dropped)
 
@@ -127,9 +127,6 @@ def _tagged_token(line: str, where: str) -> list[tuple[str, str]]:
     return [(token, tag)]
 
 
-def _refuse_new(rows: Rows, known: dict[str, None], name: str) -> None:
-    for tags in values_of("target", rows):
-        for tag in words_of(tags):
-            if tag not in known:
-                hint = did_you_mean(tag, known)
-                raise DataError(f"tag '{tag}' was not seen in training", where=name, hint=hint)
+def _tags_in(rows: Rows) -> dict[str, None]:
+    """Each once, in order."""
+    return dict.fromkeys(tag for tags in values_of("target", rows) for tag in words_of(tags))

@@ -39,7 +39,7 @@ class Units:
 
     @classmethod
     def load(cls, file: LearntFile, name: UnitName) -> "Units":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

@@ -125,21 +125,21 @@ class Generate:
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""
         if not (self.settings.consistency and model.training):
-            memory, decoded = self._forced(model, batch)
+            memory, decoded = self._teacher_forced(model, batch)
             return model.head.loss(decoded, batch.target, memory.head)
         return self._consistent_loss(model, batch)
 
-    def _forced(self, model: Model, batch: Batch) -> tuple[Memory, Decoded]:
+    def _teacher_forced(self, model: Model, batch: Batch) -> tuple[Memory, Decoded]:
         memory = model.encode(batch.source)
         state = model.start(memory, len(batch.target.lengths))
-        return memory, model.advance(delayed(batch.target), memory, state)[0]
+        return memory, model.advance(shift_right(batch.target), memory, state)[0]
 
     def _consistent_loss(self, model: Model, batch: Batch) -> Loss:
         """The mean loss of two passes with dropout of their own, and how far their predictions lie apart.
 
         R-Drop (Liang et al. 2021, arXiv 2106.14448), equation 4, divided by two so that it stays a loss per token.
         """
-        (memory, first), (other_memory, second) = self._forced(model, batch), self._forced(model, batch)
+        (memory, first), (other_memory, second) = self._teacher_forced(model, batch), self._teacher_forced(model, batch)
         memories = memory.head, other_memory.head
         one, other = (
             model.head.loss(decoded, batch.target, kept)
@@ -158,7 +158,7 @@ class Generate:
         whole = [*answer, END]
 
         def write(read: Padded) -> None:
-            memory, decoded = self._forced(model, Batch(read, pad([whole]).to(model.device)))
+            memory, decoded = self._teacher_forced(model, Batch(read, pad([whole]).to(model.device)))
             model.log_probs(decoded, memory)  # a head that copies looks too
 
         maps, _ = recorded(model, source, write)
@@ -177,7 +177,7 @@ class Generate:
         return self.read.shown(row), row["target"]
 
 
-def delayed(target: Padded) -> Padded:
+def shift_right(target: Padded) -> Padded:
     """The target one step late, beginning with the start token: what the decoder has read when it writes each token."""
     starts = torch.full_like(target.values[:, :1], START)
     return Padded(torch.cat([starts, target.values[:, :-1]], dim=1), target.lengths)

@@ -103,16 +103,16 @@ class Continue:
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given all before it."""
-        return model.head.loss(self._forced(model, batch), batch.target, ())
+        return model.head.loss(self._teacher_forced(model, batch), batch.target, ())
 
-    def _forced(self, model: Model, batch: Batch) -> Decoded:
-        state, last = begun(model, batch.source)
+    def _teacher_forced(self, model: Model, batch: Batch) -> Decoded:
+        state, last = prefilled(model, batch.source)
         before = torch.cat([last, batch.target.values[:, :-1]], dim=1)
         return model.advance(Padded(before, batch.target.lengths), None, state)[0]
 
     def judge(self, model: Model, batch: Batch) -> list[Prediction]:
         """The targets, with their log-probability."""
-        decoded, (targets, lengths, _) = self._forced(model, batch), batch.target
+        decoded, (targets, lengths, _) = self._teacher_forced(model, batch), batch.target
         rows = enumerate(zip(targets.split(1), lengths.split(1), strict=True))
         losses = [model.head.loss(Decoded(decoded.features[row][None]), Padded(*one), ()) for row, one in rows]
         ids = batch.target.rows()
@@ -120,7 +120,7 @@ class Continue:
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """What follows, without what was given."""
-        return write(self.field, Going(model), begun(model, source), source, search, prefix)
+        return write(self.field, PrefilledModel(model), prefilled(model, source), source, search, prefix)
 
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
         """One pass over what was given and what was written; shown is where the one passes into the other."""
@@ -154,37 +154,37 @@ class Continue:
         return self.field.shown(row), row["target"]
 
 
-class Begun(NamedTuple):
-    """What a decoder keeps of all that was given but the last token, and that token; leaves (batch, ...)."""
+class Prefilled(NamedTuple):
+    """The decoder's state after what was given without its last token, and that token; leaves (batch, ...)."""
 
     state: State
     last: Tensor
 
 
-def begun(model: Model, given: Padded) -> Begun:
+def prefilled(model: Model, given: Padded) -> Prefilled:
     """A model that has read all but the last token of every row; there is one at least."""
     last = given.values.gather(1, given.lengths[:, None] - 1)
     state = model.start(None, len(last))
     if given.values.shape[1] > 1:
         _, state = model.advance(Padded(given.values[:, :-1], given.lengths - 1), None, state)
-    return Begun(state, last)
+    return Prefilled(state, last)
 
 
-class Going:
-    """A model that goes on from its memory; where a search begins with the start token, it reads the last one given."""
+class PrefilledModel:
+    """Lets a search go on from a prompt: the start token, which every search begins with, becomes the prompt's last."""
 
     def __init__(self, model: Model):
         self.model = model
 
-    def start(self, memory: Begun, rows: int, room: int = 0) -> State:
+    def start(self, memory: Prefilled, rows: int, room: int = 0) -> State:
         return trees.repeat(memory.state, rows // len(memory.last))
 
-    def advance(self, tokens: Padded, memory: Begun, state: State) -> tuple[Decoded, State]:
+    def advance(self, tokens: Padded, memory: Prefilled, state: State) -> tuple[Decoded, State]:
         last = trees.repeat(memory.last, len(tokens.values) // len(memory.last))
         values = torch.where(tokens.values == START, last, tokens.values)
         return self.model.advance(Padded(values, tokens.lengths), None, state)
 
-    def log_probs(self, decoded: Decoded, memory: Begun) -> Tensor:
+    def log_probs(self, decoded: Decoded, memory: Prefilled) -> Tensor:
         return self.model.log_probs(decoded, None)
 
 

@@ -39,7 +39,7 @@ class SourceField(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are; those that begin every vocabulary, where sources are no tokens."""
+        """How many tokens there are; where sources are no tokens, the special ones alone."""
 
     def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
         """What a user gave as a row, which must have all these roles.

@@ -34,7 +34,7 @@ class Example(NamedTuple):
 
 
 Redraw = Callable[[Example], Example]
-"""How training changes examples each time."""
+"""A random augmentation, applied whenever an example is drawn for training."""
 
 
 class Batch(NamedTuple):
@@ -53,9 +53,10 @@ def _nothing() -> AttentionMaps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: its text, its log-probability, its ids and pieces, and the next best answers.
+    """An answer: its text, its ids and pieces, and the next best answers.
 
-    The log-probability of what is searched for token by token is divided by a power of the length, as the search says.
+    ``score`` is a log-probability; that of what is searched for token by token is normalised by length, as the search
+    says.
     """
 
     text: str
@@ -153,7 +154,7 @@ class Task(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What examples depend on beside their row; equal for tasks that encode alike."""
+        """Identifies how rows become examples: where it is equal, examples that were encoded once can be used again."""
 
     @property
     def metric(self) -> str:
@@ -228,13 +229,16 @@ class Task(Protocol):
 
 @runtime_checkable
 class Informing(Protocol):
-    """A task that knows something of fresh weights before training."""
+    """A task that has something better for some weights to begin with than a random draw."""
 
     def inform(self, model: Model) -> None: ...
 
 
 def read_off(model: Model, source: Padded, steps: Int[Tensor, "batch"]) -> tuple[Memory, Decoded]:
-    """What the decoder makes of a source in so many steps, whose tokens say nothing: each is the start token."""
+    """Encodes the source and runs the decoder for ``steps[r]`` steps of row r.
+
+    Every input is the start token, for these answers do not depend on tokens before them.
+    """
     memory = model.encode(source)
     starts = torch.full((len(steps), int(steps.max())), START, device=steps.device)
     return memory, model.advance(Padded(starts, steps), memory, model.start(memory, len(steps)))[0]

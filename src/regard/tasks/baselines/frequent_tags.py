@@ -36,7 +36,7 @@ class FrequentTags:
 
     @classmethod
     def load(cls, file: LearntFile, labels: Labels) -> "FrequentTags":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

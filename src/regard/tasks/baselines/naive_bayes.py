@@ -48,7 +48,7 @@ class NaiveBayes:
 
     @classmethod
     def load(cls, file: LearntFile, labels: Labels) -> "NaiveBayes":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

@@ -50,7 +50,7 @@ class NGrams:
 
     @classmethod
     def load(cls, file: LearntFile, vocabulary: int) -> "NGrams":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

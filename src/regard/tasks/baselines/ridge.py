@@ -49,7 +49,7 @@ class Ridge:
 
     @classmethod
     def load(cls, file: LearntFile, reach: int, horizon: int) -> "Ridge":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

@@ -57,7 +57,7 @@ class MostFrequent:
 
     @classmethod
     def load(cls, file: LearntFile) -> "MostFrequent":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.

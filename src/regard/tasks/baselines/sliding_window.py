@@ -41,7 +41,7 @@ class SlidingWindow:
 
     @classmethod
     def load(cls, file: LearntFile) -> "SlidingWindow":
-        """What `files` was saved as.
+        """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.
