@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,13 +12,18 @@ from regard.data.lines import opened, streamed_lines
 from regard.errors import DataError
 from regard.metrics.names import shown
 
+if TYPE_CHECKING:
+    from regard.data.rows import Read, Row
+
+TOKENIZERS = click.Choice(["13a", "intl", "zh", "char", "none"])
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def answers(function: Command) -> Command:
+def output_options(function: Command) -> Command:
     """--json, --quiet and --debug."""
     for option in (
-        click.option("--debug", is_flag=True, help="Show tracebacks."),
+        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),  # seen by main
         click.option("--quiet", is_flag=True, help="No progress."),
         click.option("--json", "as_json", is_flag=True, help="Only JSON on standard output, one object a line."),
     ):
@@ -26,7 +31,7 @@ def answers(function: Command) -> Command:
     return function
 
 
-def searches(function: Command) -> Command:
+def search_options(function: Command) -> Command:
     """How to search for answers; the run's recipe decides what is not given."""
     for option in (
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
@@ -45,6 +50,19 @@ def searches(function: Command) -> Command:
     return function
 
 
+def scoring_options(function: Command) -> Command:
+    """Which rows, and how answers are compared with them."""
+    for option in (
+        click.option("--tokenize", type=TOKENIZERS, help="sacreBLEU's tokenizer; by the script by default."),
+        click.option("--lowercase", is_flag=True, help="Case does not count."),
+        click.option("--tag", help="Column with the tag."),
+        click.option("--target", help="Column with the references."),
+        click.option("--source", help="Column to read."),
+    ):
+        function = option(function)
+    return function
+
+
 def emit(value: Any) -> None:
     """One JSON object on one line of standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
@@ -54,6 +72,13 @@ def say(text: str, quiet: bool = False) -> None:
     """A line for people, on standard error."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def told(read: "Read", quiet: bool) -> "list[Row]":
+    """Rows of files, after what there is to say of them."""
+    for note in read.notes:
+        say(note, quiet)
+    return read.rows
 
 
 def lines_of(name: str) -> Iterator[str]:

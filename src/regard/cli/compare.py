@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, say, searches
-from regard.cli.evaluate import scoring_options
+from regard.cli.common import emit, output_options, scoring_options, search_options, told
 
 
 @click.command()
@@ -13,8 +12,8 @@ from regard.cli.evaluate import scoring_options
 @click.argument("other")
 @click.argument("data", nargs=-1, required=True)
 @scoring_options
-@searches
-@answers
+@search_options
+@output_options
 def command(
     one: str,
     other: str,
@@ -27,7 +26,6 @@ def command(
     device: str,
     as_json: bool,
     quiet: bool,
-    debug: bool,
     **options: Any,
 ) -> None:
     """Paired bootstrap over the rows of DATA: how likely is it that a difference this large comes from chance?"""
@@ -37,9 +35,7 @@ def command(
     from regard.tasks.task import Scoring
 
     models = load(one, device), load(other, device)
-    rows, notes = read_as(models[0].recipe.data, data, source, target, tag)
-    for note in notes:
-        say(note, quiet)
+    rows = told(read_as(models[0].recipe.data, data, source, target, tag), quiet)
     results = models[0].compare(models[1], rows, scoring=Scoring(tokenize, lowercase), **options)
     if as_json:
         emit({"runs": [one, other], "rows": len(rows), **{name: found._asdict() for name, found in results.items()}})

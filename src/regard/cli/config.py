@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from regard.cli.common import answers, emit
+from regard.cli.common import emit, output_options
 
 
 @click.command()
 @click.argument("run")
 @click.option("--data", "data_folder", help="Data folder of a named recipe.")
-@answers
-def command(run: str, data_folder: str | None, as_json: bool, quiet: bool, debug: bool) -> None:
+@output_options
+def command(run: str, data_folder: str | None, as_json: bool, quiet: bool) -> None:
     """RUN is a run folder, the name of a recipe, or a YAML file. Every setting can be given to train with --set."""
     from regard.recipe import Recipe
     from regard.recipes import named_recipe

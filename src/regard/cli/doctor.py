@@ -2,12 +2,12 @@
 
 import click
 
-from regard.cli.common import answers, emit
+from regard.cli.common import emit, output_options
 
 
 @click.command()
-@answers
-def command(as_json: bool, quiet: bool, debug: bool) -> None:
+@output_options
+def command(as_json: bool, quiet: bool) -> None:
     """Versions, devices, and how fast this machine multiplies matrices."""
     from regard.machine import examine
 

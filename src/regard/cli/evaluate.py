@@ -4,30 +4,15 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, say, score_lines, searches
-
-TOKENIZERS = click.Choice(["13a", "intl", "zh", "char", "none"])
-
-
-def scoring_options(function: Any) -> Any:
-    """Which rows, and how answers are compared with them."""
-    for option in (
-        click.option("--tokenize", type=TOKENIZERS, help="sacreBLEU's tokenizer; by the script by default."),
-        click.option("--lowercase", is_flag=True, help="Case does not count."),
-        click.option("--tag", help="Column with the tag."),
-        click.option("--target", help="Column with the references."),
-        click.option("--source", help="Column to read."),
-    ):
-        function = option(function)
-    return function
+from regard.cli.common import emit, output_options, score_lines, scoring_options, search_options, told
 
 
 @click.command()
 @click.argument("run")
 @click.argument("data", nargs=-1, required=True)
 @scoring_options
-@searches
-@answers
+@search_options
+@output_options
 def command(
     run: str,
     data: tuple[str, ...],
@@ -39,7 +24,6 @@ def command(
     device: str,
     as_json: bool,
     quiet: bool,
-    debug: bool,
     **options: Any,
 ) -> None:
     """DATA as for train. For a paper that scores tokenised lower-cased text: --lowercase --tokenize none."""
@@ -50,9 +34,7 @@ def command(
     from regard.tasks.task import Scoring
 
     model = load(run, device)
-    rows, notes = read_as(model.recipe.data, data, source, target, tag)
-    for note in notes:
-        say(note, quiet)
+    rows = told(read_as(model.recipe.data, data, source, target, tag), quiet)
     started = time.perf_counter()
     found = model.evaluate(rows, scoring=Scoring(tokenize, lowercase), **options)
     took = time.perf_counter() - started

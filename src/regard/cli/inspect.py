@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers, emit, say, searches
+from regard.cli.common import emit, output_options, say, search_options, told
 
 
 @click.command()
@@ -14,8 +14,8 @@ from regard.cli.common import answers, emit, say, searches
 @click.option("--out", help="The page to write; attention.html by default, none with --json.")
 @click.option("--target", help="Look at this answer instead of the model's own.")
 @click.option("--tag", help="Language or locale of the text.")
-@searches
-@answers
+@search_options
+@output_options
 def command(
     run: str,
     text: str,
@@ -25,7 +25,6 @@ def command(
     device: str,
     as_json: bool,
     quiet: bool,
-    debug: bool,
     **options: Any,
 ) -> None:
     """Every layer's and head's cross- and self-attention as one self-contained HTML page."""
@@ -39,9 +38,7 @@ def command(
     model = load(run, device)
     row: Row = {"source": text, "tag": tag} if tag else {"source": text}
     if isinstance(model.recipe.data, ReadsFiles) and isinstance(model.task, Cutting):
-        (row, *_), notes = model.recipe.data.read_files([text])
-        for note in notes:
-            say(note, quiet)
+        row, *_ = told(model.recipe.data.read_files([text]), quiet)
     maps = model.inspect(row, target, **options)
     page = out if as_json else out or "attention.html"
     if page:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regard.cli.common import answers, emit, lines_of, say, searches
+from regard.cli.common import emit, lines_of, output_options, search_options, told
 
 if TYPE_CHECKING:
     from regard.data.rows import Row
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.option("--prefix", help="Begin every answer with this.")
 @click.option("--whole", is_flag=True, help="The input is one text; line breaks of its answer are kept.")
 @click.option("--n-best", type=int, help="Answers per line, best first.")
-@searches
-@answers
+@search_options
+@output_options
 def command(
     run: str,
     input_: str,
@@ -30,7 +30,6 @@ def command(
     device: str,
     as_json: bool,
     quiet: bool,
-    debug: bool,
     **options: Any,
 ) -> None:
     """One line in, one line out, in order; a blank line stays blank, unless the model goes on from nothing.
@@ -49,9 +48,7 @@ def command(
     texts = ["\n".join(lines_of(input_))] if whole else lines_of(input_)
     rows: Iterable[Row] = (_row(text, tag, bool(model.task.tags)) for text in texts)
     if isinstance(own, ReadsFiles) and isinstance(model.task, Cutting):
-        rows, notes = own.read_files([input_])
-        for note in notes:
-            say(note, quiet)
+        rows = told(own.read_files([input_]), quiet)
     header: tuple[str, ...] = ()
     typed = input_ == "-" and sys.stdin.isatty()  # whoever types a line waits for its answer
     for answer in model.stream(rows, prefix=prefix, at_once=1 if typed else None, **options):

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from regard.cli.common import answers
+from regard.cli.common import output_options
 
 
 @click.command()
@@ -28,8 +28,8 @@ from regard.cli.common import answers
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@answers
-def command(data: tuple[str, ...], debug: bool, **request: Any) -> None:
+@output_options
+def command(data: tuple[str, ...], **request: Any) -> None:
     """DATA: pairs.tsv, .csv, .jsonl, or two line-aligned files such as train.en train.de; any of them .gz.
 
     The same command again goes on with a run that was stopped.
