@@ -45,7 +45,7 @@ OVERRULED_BY = {
     "steps": ("training.steps", "training.optimisation", "training.patience"),
     "limit": ("training.steps",),
 }
-"""Which settings overrule a proposal, with all inside of them but kinds, which the proposal keeps."""
+"""For each proposal the settings that overrule it; all inside of them do too, but for kinds, which it keeps."""
 
 Measure = Callable[[Recipe, Reasons], tuple[Recipe, Pace]]
 """From a recipe to one with its precision, and its pace on this machine."""
@@ -100,12 +100,11 @@ def plan(request: Request, device: torch.device) -> Plan:
     recipe, reasons = override(begin(request), asked), Reasons()
     of_series = recipe.data.kind == "series"
     if of_series and not request.recipe:
-        recipe = override(_note(reasons, "windows", *propose_windows(recipe), asked), asked)
+        recipe = _accept("windows", propose_windows(recipe), asked, reasons)
     corpus = recipe.corpus()
     reasons += [("data", note) for note in corpus.notes]
     if not of_series and not request.recipe:
-        recipe = _note(reasons, "vocabulary", *propose_vocabulary(recipe, corpus), asked)
-    recipe = override(recipe, asked)
+        recipe = _accept("vocabulary", propose_vocabulary(recipe, corpus), asked, reasons)
     task = learn_task(recipe, corpus)
     examples = encode(task, corpus.train)
 
@@ -133,7 +132,7 @@ def _sized(
     """Model, batches and steps that fit the data, measured; the model a smaller one where a limit asks for it."""
     proposal: tuple[Recipe, str] | None = propose_model(recipe, examples)
     while proposal:
-        recipe, told = override(_note(reasons, "model", *proposal, asked), asked), Reasons()
+        recipe, told = _accept("model", proposal, asked, reasons), Reasons()
         sized, pace = measure(_with_batches_and_steps(recipe, examples, asked, told), told)
         proposal = None
         if limit and not _overruling("model", asked):
@@ -144,7 +143,7 @@ def _sized(
 
 def _with_batches_and_steps(recipe: Recipe, examples: Examples, asked: list[str], reasons: Reasons) -> Recipe:
     for label, proposal in (("batch", propose_batch), ("steps", propose_steps)):
-        recipe = override(_note(reasons, label, *proposal(recipe, examples), asked), asked)
+        recipe = _accept(label, proposal(recipe, examples), asked, reasons)
     if _overruling("limit", asked):
         recipe = override(with_steps(recipe, recipe.training.steps), asked)
     return recipe
@@ -193,11 +192,12 @@ def begin(request: Request) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.found_in(table)}) if isinstance(recipe.data, Files) else recipe
 
 
-def _note(reasons: Reasons, label: str, recipe: Recipe, reason: str, settings: Sequence[str]) -> Recipe:
-    """Keep a proposal's reason, and which settings overrule it."""
-    overruling = _overruling(label, settings)
+def _accept(label: str, proposal: tuple[Recipe, str], asked: list[str], reasons: Reasons) -> Recipe:
+    """A proposal with what was asked for, and its reason with the settings that overrule it."""
+    recipe, reason = proposal
+    overruling = _overruling(label, asked)
     reasons.append((label, f"{reason}; but as asked, {', '.join(overruling)}" if overruling else reason))
-    return recipe
+    return override(recipe, asked)
 
 
 def _overruling(label: str, settings: Sequence[str]) -> list[str]:
@@ -210,7 +210,7 @@ def _overruling(label: str, settings: Sequence[str]) -> list[str]:
     ]
 
 
-def _timed(recipe: Recipe, pace: Pace, limit: float | None, settings: list[str], reasons: Reasons) -> Recipe:
+def _timed(recipe: Recipe, pace: Pace, limit: float | None, asked: list[str], reasons: Reasons) -> Recipe:
     """Steps that fit a time limit, unless they were set, and the time that all of them will take."""
     if limit is not None:
         fitting, evaluations = pace.fitting(limit)
@@ -218,7 +218,7 @@ def _timed(recipe: Recipe, pace: Pace, limit: float | None, settings: list[str],
         told = f"{steps:,} updates fit {_duration(limit)} with their evaluations"
         if steps > fitting:
             told = f"{steps} updates, the fewest that teach anything, need more than {_duration(limit)}"
-        recipe = override(_note(reasons, "limit", with_steps(recipe, steps, evaluations), told, settings), settings)
+        recipe = _accept("limit", (with_steps(recipe, steps, evaluations), told), asked, reasons)
     expected = _duration(pace.expected(recipe.training))
     reasons.append(("time", f"about {expected}: {recipe.training.steps:,} updates of {pace.update * 1000:.0f} ms"))
     return recipe
