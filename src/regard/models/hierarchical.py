@@ -1,5 +1,6 @@
 """Hierarchical attention over words and sentences (Yang et al. 2016, NAACL, "Hierarchical Attention Networks")."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -10,6 +11,9 @@ from regard.attention import Pool
 from regard.models.parts import Part, Widths
 from regard.models.recurrent_encoder import RecurrentEncoderPart
 from regard.padded import Padded
+
+WORDS, TO_SENTENCES = "encoder/word", ("/pool", "/cross")
+"""The map of the attention to the words of each sentence, and how those end that are to sentences."""
 
 
 class HierarchicalEncoderPart(Part):
@@ -66,3 +70,15 @@ def split_sentences(words: Padded) -> tuple[Padded, Int[Tensor, "batch"]]:
     sentences = Padded(words.values.new_zeros(shape), lengths)
     sentences.values[sentences.mask] = words.values[real]  # both have the words in the order of the document
     return sentences, counts
+
+
+def over_words(maps: Mapping[str, Tensor], numbers: Int[Tensor, "source"]) -> dict[str, Tensor]:
+    """Of one document's maps those to sentences as maps to its words, each of a sentence with a number.
+
+    A word gets its share of what its sentence got; nothing where no such encoder was seen.
+    """
+    if WORDS not in maps:
+        return {}
+    places = torch.cat([torch.arange(count) for count in numbers.bincount().tolist()])
+    shares = maps[WORDS][numbers, 0, places]
+    return {name: seen[..., numbers] * shares for name, seen in maps.items() if name.endswith(TO_SENTENCES)}

@@ -1,6 +1,7 @@
 """Encoders that give one state for each variable of a series, and the decoder that reads a forecast off them."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -124,13 +125,20 @@ class LinearEncoder(nn.Module):
         return _states(_by_variable(steps))
 
 
+@runtime_checkable
+class Regrouping(Protocol):
+    """An encoder whose attention is between groups of steps, by the first of each, or between variables: None."""
+
+    begins: Sequence[int] | None
+
+
 class PatchEncoder(nn.Module):
     """Variables are rows of their own, with the same weights; the states of all their patches are one,
     (batch, variables, patches * width)."""
 
     def __init__(self, patches: Patches, inner: nn.Module):
         super().__init__()
-        self.patches, self.inner = patches, inner
+        self.patches, self.inner, self.begins = patches, inner, patches.begins
 
     def forward(self, steps: Padded) -> Padded:
         variables = _by_variable(steps)
@@ -145,7 +153,7 @@ class InvertedEncoder(nn.Module):
 
     def __init__(self, steps: int, width: int, inner: nn.Module):
         super().__init__()
-        self.projection, self.inner = nn.Linear(steps, width), inner
+        self.projection, self.inner, self.begins = nn.Linear(steps, width), inner, None
 
     def forward(self, steps: Padded) -> Padded:
         return self.inner(_states(self.projection(_by_variable(steps))))

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from regard.data.fields import TextField
 from regard.data.labels import Labels
@@ -22,6 +20,7 @@ from regard.layers.embeddings import TokenEmbedding
 from regard.layers.segments import sentences_of
 from regard.metrics import labels as metrics
 from regard.models.heads import Head, TokenHead
+from regard.models.hierarchical import over_words
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
@@ -36,9 +35,6 @@ MOST_ALTERNATIVES = 9
 
 CLOSING = ".!?…。！？"
 """What the pieces end in that end a sentence, for encoders that read one after the other."""
-
-WORDS, OF_SENTENCES = "encoder/word", ("/pool", "/cross")
-"""Whose attention is to the words of each sentence, where an encoder reads so; how names end of those to sentences."""
 
 SIGNATURES = {
     "accuracy": "accuracy|case:mixed",
@@ -177,10 +173,9 @@ class Classify:
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         maps, _ = recorded(model, source, partial(self._decided, model))
         steps, names = self.field.steps(source), [self.labels.names[number] for number in answer]
-        if WORDS in maps and self.closing is not None:
+        if self.closing is not None:
             [numbers] = sentences_of(pad([source]).values, self.closing, END)
-            through = {name: seen for name, seen in maps.items() if name.endswith(OF_SENTENCES)}
-            maps |= {name: _through_sentences(seen, maps[WORDS], numbers) for name, seen in through.items()}
+            maps |= over_words(maps, numbers)
         seen = on_axes(maps, len(steps), len(names))
         return AttentionMaps.of(steps, names, seen, self.settings.source.backdrop(source))
 
@@ -207,13 +202,3 @@ class Classify:
 
     def shown(self, row: Row) -> tuple[str, str]:
         return self.field.shown(row), row["target"]
-
-
-def _through_sentences(
-    sentences: Float[Tensor, "heads queries sentences"],
-    words: Float[Tensor, "sentences 1 words"],
-    numbers: Int[Tensor, "source"],
-) -> Float[Tensor, "heads queries source"]:
-    """What words, each of a sentence with a number, got of the attention to their sentences."""
-    places = torch.cat([torch.arange(count) for count in numbers.bincount().tolist()])
-    return sentences[..., numbers] * words[numbers, 0, places]

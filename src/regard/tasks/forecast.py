@@ -29,7 +29,7 @@ from regard.models.heads import Head
 from regard.models.horizon_head import HorizonHead
 from regard.models.model import Model
 from regard.models.parts import Decoded, Loss, Memory, Widths
-from regard.models.series import InvertedEncoder, PatchEncoder
+from regard.models.series import Regrouping
 from regard.padded import Ids, Padded, Record
 from regard.pieces import BLANK
 from regard.settings import Settings
@@ -185,11 +185,10 @@ class Forecast:
         over its curves; heads of all variables stand side by side where each is read by itself."""
         maps, _ = recorded(model, source, partial(self._ahead, model))
         ahead = [f"{BLANK}+{step}" for step in range(1, self.window.horizon + 1)]
-        if isinstance(model.encoder, InvertedEncoder):
+        begins = model.encoder.begins if isinstance(model.encoder, Regrouping) else [*range(self.window.steps)]
+        if begins is None:
             names, backdrop = [BLANK + name for name in self.scale.variables], None
         else:
-            encoder, every = model.encoder, [*range(self.window.steps)]
-            begins = encoder.patches.begins if isinstance(encoder, PatchEncoder) else every
             names = [f"{AGO}{self.window.steps - step}" for step in begins]
             backdrop = Backdrop.curves(np.asarray(source), begins)
         return AttentionMaps.of(names, ahead, on_axes(maps, len(names), len(ahead)), backdrop)
