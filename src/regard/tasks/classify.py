@@ -28,7 +28,7 @@ from regard.pieces import BLANK, is_special, merge_words
 from regard.settings import Settings
 from regard.tasks.baselines.naive_bayes import NaiveBayes
 from regard.tasks.baselines.simple import Baseline, MostFrequent
-from regard.tasks.sources import SourceField, SourcePart, TextSource
+from regard.tasks.sources import FieldTask, SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 MOST_ALTERNATIVES = 9
@@ -88,7 +88,7 @@ class Labelled(Prediction):
         return {"label": self.text, "score": self.score, "alternatives": others}
 
 
-class Classify:
+class Classify(FieldTask):
     """An answer of one step; the decoder may read it off the encoder (``pool``) or look for it with its attention."""
 
     blank, loss_unit = Labelled("", 0.0), "nats per label"
@@ -101,7 +101,6 @@ class Classify:
         self.files = {**field.files, **labels.files, **baseline.files}
         self.fingerprint = f"{field.fingerprint} {labels.names}"
         self.metric: str = settings.metric
-        self.baseline_name = baseline.name
         self.redraw = self._with_fewer_words if settings.word_dropout else settings.source.redraw()
         pieces = field.steps(range(field.vocabulary)) if isinstance(field, TextField) else []
         self.closing = torch.tensor([piece[-1] in CLOSING for piece in pieces]) if pieces else None
@@ -123,15 +122,6 @@ class Classify:
         words = (piece.removeprefix(BLANK) if piece[0] == BLANK or len(piece) == 1 else "" for piece in pieces)
         evidence = torch.tensor([bayes.evidence(word)[:width] for word in words]) / width**0.5
         embedding.weight[:, : evidence.shape[1]] = evidence
-
-    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        return self.field.row(given, roles)
-
-    def is_blank(self, row: Row) -> bool:
-        return self.field.is_blank(row)
-
-    def source(self, row: Row) -> Record:
-        return self.field.source(row)
 
     def written(self, answer: str) -> list[int]:
         return [self.labels.number(answer)]
@@ -199,6 +189,3 @@ class Classify:
             "calibration_error": metrics.calibration_error(confidences, right),
         }
         return Scores(values, SIGNATURES, 0)
-
-    def shown(self, row: Row) -> tuple[str, str]:
-        return self.field.shown(row), row["target"]

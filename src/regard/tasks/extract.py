@@ -32,6 +32,7 @@ from regard.padded import Ids, Padded, Record
 from regard.settings import Settings
 from regard.tasks.baselines.sliding_window import SlidingWindow
 from regard.tasks.passages import Windows, cut, cut_to_answer, windows_of
+from regard.tasks.sources import FieldTask
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 LOWEST = -1e30
@@ -91,18 +92,19 @@ class Extracted(Prediction):
         return {"text": self.text, "span": list(self.span), "score": self.score}
 
 
-class Extract:
+class Extract(FieldTask):
     """Question and passage are read as one sequence, each with an end; two steps point at the passage."""
 
     blank, loss_unit = Extracted("", 0.0), "nats per answer"
     no_prefix = "a span has no beginning to go on from"
-    tags, redraw = frozenset[str](), None
+    field: TextField
+    tags = frozenset[str]()
     vocabulary = SPECIAL_TOKENS  # of the two tokens before the steps; the source has an embedding of its own
 
     def __init__(self, settings: ExtractSettings, field: TextField, baseline: SlidingWindow):
         self.settings, self.field, self.without_model = settings, field, baseline
         self.files = {**field.files, **baseline.files}
-        self.fingerprint, self.baseline_name = field.fingerprint, baseline.name
+        self.fingerprint = field.fingerprint
         self.metric: str = settings.metric
         self.source_builder = partial(SegmentedEmbedding, field.vocabulary, end=END)
         self.locate = lru_cache(maxsize=256)(partial(locate, field))
@@ -174,9 +176,6 @@ class Extract:
         ids = next((one.ids for one in windows if _has(one.ids, [*answer])), windows[0].ids)
         maps, _ = recorded(model, ids, partial(self._decided, model))
         return AttentionMaps.of(self.field.steps(ids), AXIS, on_axes(maps, len(ids), STEPS))
-
-    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         texts = [one.text for one in predictions]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -22,7 +22,7 @@ from regard.models.parts import Decoded, Loss, Memory, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import COPY_SOURCE, Baseline, MostFrequent
-from regard.tasks.sources import SourceField, SourcePart, TextSource
+from regard.tasks.sources import FieldTask, SourceField, SourcePart, TextSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, recorded
 from regard.tasks.writing import write
 
@@ -74,53 +74,43 @@ class GenerateSettings(Settings):
         return Generate(self, target, vocabulary.sampling, source, baseline)
 
 
-class Generate:
+class Generate(FieldTask):
     """The answer is searched for token by token; a source that is text shares the vocabulary of the targets."""
 
-    blank, loss_unit, no_prefix = Prediction("", 0.0), "nats per token", None
+    blank, loss_unit = Prediction("", 0.0), "nats per token"
 
     def __init__(
         self,
         settings: GenerateSettings,
-        field: TextField,
+        target: TextField,
         sampling: float | None = None,
         source: SourceField | None = None,
         baseline: Baseline = COPY_SOURCE,
     ):
-        self.settings, self.field, self.without_model = settings, field, baseline
-        self.read: SourceField = source or field
+        self.settings, self.target_field, self.without_model = settings, target, baseline
+        self.field: SourceField = source or target
         self.source_builder = settings.source.builder()
         self.redraw = partial(self._redrawn, smoothing=sampling) if sampling else settings.source.redraw()
-        self.vocabulary, self.tags = field.vocabulary, self.read.tags
-        self.files = {**self.read.files, **field.files, **baseline.files}
+        self.vocabulary, self.tags = target.vocabulary, self.field.tags
+        self.files = {**self.field.files, **target.files, **baseline.files}
         self.metric: str = settings.metric
-        self.baseline_name = baseline.name
-        self.fingerprint = field.fingerprint if self.read is field else f"{self.read.fingerprint} {field.fingerprint}"
+        self.fingerprint = " ".join(dict.fromkeys([self.field.fingerprint, target.fingerprint]))
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         return self.settings.head.build(output, widths, self.settings.label_smoothing)
 
-    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        return self.read.row(given, roles)
-
-    def is_blank(self, row: Row) -> bool:
-        return self.read.is_blank(row)
-
-    def source(self, row: Row) -> Record:
-        return self.read.source(row)
-
     def written(self, answer: str) -> list[int]:
-        return self.field.encode(answer)
+        return self.target_field.encode(answer)
 
     def example(self, row: Row) -> Example:
-        return Example(self.source(row), self.field.target(row))
+        return Example(self.source(row), self.target_field.target(row))
 
     def _redrawn(self, example: Example, smoothing: float) -> Example:
-        if self.read is self.field:
-            return Example(*(self.field.resample(side, smoothing) for side in example))
+        if self.field is self.target_field:
+            return Example(*(self.target_field.resample(side, smoothing) for side in example))
         of_source = self.settings.source.redraw()
         source = (of_source(example) if of_source else example).source
-        return Example(source, self.field.resample(example.target, smoothing))
+        return Example(source, self.target_field.resample(example.target, smoothing))
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """Each token given the source and all tokens before it (teacher forcing)."""
@@ -151,7 +141,7 @@ class Generate:
         return Loss(total, one.count, means | {"divergence": apart.detach()})
 
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
-        return write(self.field, model, model.encode(source), source, search, prefix)
+        return write(self.target_field, model, model.encode(source), source, search, prefix)
 
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
         """One pass over source and answer."""
@@ -162,19 +152,13 @@ class Generate:
             model.log_probs(decoded, memory)  # a head that copies looks too
 
         maps, _ = recorded(model, source, write)
-        steps, pieces = self.read.steps(source), self.field.steps(whole)
+        steps, pieces = self.field.steps(source), self.target_field.steps(whole)
         backdrop = self.settings.source.backdrop(source)
         return AttentionMaps.of(steps, pieces, on_axes(maps, len(steps), len(pieces)), backdrop)
-
-    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         texts, references = [one.text for one in predictions], [row["target"] for row in rows]
         return Scores.of(SCORED_AS.get(self.metric, metrics.translation)(texts, references, *scoring))
-
-    def shown(self, row: Row) -> tuple[str, str]:
-        return self.read.shown(row), row["target"]
 
 
 def shift_right(target: Padded) -> Padded:

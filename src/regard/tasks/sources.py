@@ -18,7 +18,8 @@ from regard.layers.embeddings import FrameEmbedding, PatchEmbedding
 from regard.models.model import SourceBuilder
 from regard.padded import Record
 from regard.settings import Settings
-from regard.tasks.task import Example, Redraw
+from regard.tasks.baselines.simple import Baseline
+from regard.tasks.task import Example, Prediction, Redraw
 
 
 @runtime_checkable
@@ -59,6 +60,36 @@ class SourceField(Protocol):
 
     def shown(self, row: Row) -> str:
         """A row's source for people to read."""
+
+
+class FieldTask:
+    """What tasks have in common that read each source through one field."""
+
+    field: SourceField
+    without_model: Baseline
+    source_builder: SourceBuilder | None = None
+    redraw: Redraw | None = None
+    no_prefix: str | None = None
+
+    @property
+    def baseline_name(self) -> str:
+        return self.without_model.name
+
+    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
+        return self.field.row(given, roles)
+
+    def is_blank(self, row: Row) -> bool:
+        return self.field.is_blank(row)
+
+    def source(self, row: Row) -> Record:
+        return self.field.source(row)
+
+    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
+        """Answers that need no model."""
+        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
+
+    def shown(self, row: Row) -> tuple[str, str]:
+        return self.field.shown(row), row["target"]
 
 
 class TextSource(Settings):

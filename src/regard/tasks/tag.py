@@ -27,6 +27,7 @@ from regard.padded import Ids, Padded
 from regard.pieces import BLANK
 from regard.settings import Settings
 from regard.tasks.baselines.frequent_tags import FrequentTags
+from regard.tasks.sources import FieldTask
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, recorded
 
 SIGNATURES = {
@@ -77,7 +78,7 @@ class Tagged(Prediction):
         return {"tags": self.tags, "tokens": list(self.tokens), "score": self.score}
 
 
-class Tag:
+class Tag(FieldTask):
     """Tokens are what blanks keep apart; each is read in pieces, and its tag where its first piece stands.
 
     Where training has a token for each character, a text without blanks is read by characters.
@@ -85,7 +86,8 @@ class Tag:
 
     blank, loss_unit = Tagged("", 0.0), "nats per tag"
     no_prefix = "tags have no beginning to go on from"
-    redraw = source_builder = None
+    field: TextField
+    without_model: FrequentTags
 
     def __init__(self, settings: TagSettings, field: TextField, labels: Labels, baseline: FrequentTags):
         self.settings, self.field, self.labels, self.without_model = settings, field, labels, baseline
@@ -94,7 +96,6 @@ class Tag:
         self.fingerprint = f"{field.fingerprint} {labels.names}"
         self.has_entities = settings.metric == "entity_f1" or marks_entities(labels.names)
         self.metric: str = settings.metric or ("entity_f1" if self.has_entities else "token_accuracy")
-        self.baseline_name = baseline.name
 
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """A score for each tag."""
@@ -160,9 +161,6 @@ class Tag:
         at_tokens = {_of_tags(name): weights[:, places] for name, weights in seen.items()}
         return AttentionMaps.of(self.field.steps(source), [f"{BLANK}{tag}" for tag in tags], at_tokens)
 
-    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.without_model.answer(row), 0.0) for row in rows]
-
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         found, wanted = [words_of(one.text) for one in predictions], [words_of(row["target"]) for row in rows]
         values = {"token_accuracy": accuracy([*chain(*found)], [*chain(*wanted)])}
@@ -170,9 +168,6 @@ class Tag:
             precision, recall, f1 = entity_scores(found, wanted)
             values = {"entity_f1": f1, "entity_precision": precision, "entity_recall": recall} | values
         return Scores(values, {name: SIGNATURES[name] for name in values}, 0)
-
-    def shown(self, row: Row) -> tuple[str, str]:
-        return self.field.shown(row), row["target"]
 
 
 def _refuse_unequal(tokens: Sequence[Any], tags: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +24,7 @@ from regard.models.parts import Loss, Widths
 from regard.padded import Ids, Padded, Record, pad
 from regard.settings import Settings
 from regard.tasks.baselines.simple import MostFrequent
-from regard.tasks.sources import SoundSource
+from regard.tasks.sources import FieldTask, SoundSource
 from regard.tasks.task import Batch, Example, Prediction, Scores, Scoring, read_off, recorded
 
 ALIGNMENT = "head/alignment"
@@ -43,27 +43,27 @@ class TranscribeSettings(Settings):
     def learn(self, train: Rows, vocabulary: Vocabulary) -> "Transcribe":
         """A task with the units, and the most frequent word, of the training rows."""
         texts = [*train.texts("target", len(train))]
-        frequent = MostFrequent.learn(word for text in texts for word in text.split())
+        frequent = MostFrequent.learn((word for text in texts for word in text.split()), "word")
         return Transcribe(self, Units.learn(self.units, texts), frequent)
 
     def restore(self, file: LearntFile, vocabulary: Vocabulary) -> "Transcribe":
         """The same task from its files."""
         units = Units.load(file, self.units)
-        return Transcribe(self, units, MostFrequent.load(file))
+        return Transcribe(self, units, MostFrequent.load(file, "word"))
 
 
-class Transcribe:
+class Transcribe(FieldTask):
     """A unit or none at each step of the source; the paths that write the same are summed up.
 
     Connectionist temporal classification (Graves et al. 2006, ICML): steps do not depend on each other's units, so the
     decoder of its model, ``aligned``, reads them off the encoder.
     """
 
-    blank, loss_unit, baseline_name = Prediction("", 0.0), "nats per unit", "most frequent word"
+    blank, loss_unit = Prediction("", 0.0), "nats per unit"
     no_prefix = "a transcript says what is heard, from its beginning on"
 
     def __init__(self, settings: TranscribeSettings, units: Units, frequent: MostFrequent):
-        self.settings, self.units, self.frequent = settings, units, frequent
+        self.settings, self.units, self.without_model = settings, units, frequent
         self.field = settings.source.field()
         self.source_builder = settings.source.builder()
         self.vocabulary, self.tags = self.field.vocabulary, self.field.tags
@@ -75,15 +75,6 @@ class Transcribe:
     def head(self, output: TokenEmbedding, widths: Widths) -> Head:
         """A score for each unit and for the blank."""
         return TokenHead(TokenEmbedding(1 + len(self.units), widths.output), bias=True)
-
-    def row(self, given: Any, roles: Sequence[str] = ("source",)) -> Row:
-        return self.field.row(given, roles)
-
-    def is_blank(self, row: Row) -> bool:
-        return self.field.is_blank(row)
-
-    def source(self, row: Row) -> Record:
-        return self.field.source(row)
 
     def written(self, answer: str) -> list[int]:
         return self.units.encode(answer)
@@ -134,12 +125,6 @@ class Transcribe:
         axes = on_axes(of_units, len(source), len(answer))
         return AttentionMaps.of(steps, pieces, axes, self.settings.source.backdrop(source))
 
-    def baseline(self, rows: Sequence[Row]) -> list[Prediction]:
-        return [Prediction(self.frequent.answer(row), 0.0) for row in rows]
-
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         found, wanted = [one.text for one in predictions], [" ".join(row["target"].split()) for row in rows]
         return Scores.of(transcription(found, wanted, *scoring))
-
-    def shown(self, row: Row) -> tuple[str, str]:
-        return self.field.shown(row), row["target"]

@@ -44,26 +44,24 @@ COPY_SOURCE = CopySource()
 class MostFrequent:
     """The same to every row: what most training rows answer."""
 
-    name = "most frequent answer"
-
-    def __init__(self, chosen: str):
-        self.chosen = chosen
+    def __init__(self, chosen: str, kind: str = "answer"):
+        self.chosen, self.name = chosen, f"most frequent {kind}"
 
     @classmethod
-    def learn(cls, answers: Iterable[str]) -> "MostFrequent":
+    def learn(cls, answers: Iterable[str], kind: str = "answer") -> "MostFrequent":
         """From the answers of training rows; of equally frequent ones the first in the order of code points."""
         counts = Counter(answers)
-        return cls(min(counts, key=lambda answer: (-counts[answer], answer)))
+        return cls(min(counts, key=lambda answer: (-counts[answer], answer)), kind)
 
     @classmethod
-    def load(cls, file: LearntFile) -> "MostFrequent":
+    def load(cls, file: LearntFile, kind: str = "answer") -> "MostFrequent":
         """Read back what `files` wrote.
 
         Raises:
             RunError: it is missing or damaged.
         """
         path = file(MOST_FREQUENT_FILE, MOST_BYTES)
-        return cls(read_learnt(path, "answer in it", lambda chosen: isinstance(chosen, str)))
+        return cls(read_learnt(path, "answer in it", lambda chosen: isinstance(chosen, str)), kind)
 
     @property
     def files(self) -> dict[str, bytes]:
