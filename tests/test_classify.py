@@ -99,7 +99,14 @@ def test_the_run_is_found_again(run: Run) -> None:
     again = regard.load(run.path, "cpu")
     rows = [{"source": text, "target": label} for text, label in reviews(20, 3)]
     assert again.predict(rows) == run.predictor.predict(rows)
-    assert again.evaluate(rows).scores == run.predictor.evaluate(rows).scores
+    found = run.predictor.evaluate(rows)
+    assert again.evaluate(rows).scores == found.scores
+    assert "decoder/pool" in found.predictions[0].attention.maps
+
+
+def test_a_label_has_no_beginning(run: Run) -> None:
+    with pytest.raises(DataError, match="a label has no beginning to go on from"):
+        run.predictor.predict(["the film was dull"], prefixes=["good"])
 
 
 def test_labels_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,9 @@ def test_error_rates_are_counted_by_hand() -> None:
     found = transcription(["ab c", "abd"], ["ab c", "abc"])
     assert found["character_error_rate"].score == pytest.approx(100 / 7)
     assert found["word_error_rate"].score == pytest.approx(100 / 3) and found["exact_match"].score == 50
+    lowered = transcription(["AB c"], ["ab C"], lowercase=True)
+    assert lowered["word_error_rate"].score == lowered["character_error_rate"].score == 0
+    assert "case:lc" in lowered["word_error_rate"].signature and lowered["word_error_rate"].reference_tokens == 2
 
 
 def test_korean_is_read_letter_by_letter() -> None:
