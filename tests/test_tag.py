@@ -90,11 +90,19 @@ def test_the_run_is_found_again_and_used(run: Run, tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out == "O B-PER O O B-LOC O\n\n"
 
 
-def test_without_attention_the_pages_say_so(run: Run, tmp_path: Path) -> None:
+def test_each_tag_is_of_what_its_token_looked_at(run: Run) -> None:
     maps = run.predictor.inspect("1 Anna left in Oslo .")
-    assert maps.maps == {} and maps.alignment() == []
+    assert maps.word_map("decoder/cross").shape == (4, 6, 7)  # one of the words is the end
     assert [word.text for word in maps.words["target"]] == "O B-PER O O B-LOC O".split()
-    for page in (maps.to_html(), (run.path / "report.html").read_text()):
+
+
+def test_without_attention_the_pages_say_so(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.conll", sentences(40, 1))
+    changes = [*SMALL, "model.decoder.attention=null", "training.steps=2"]
+    made = regard.train(train, out=tmp_path / "run", settings=changes)
+    maps = made.predictor.inspect("1 Anna left in Oslo .", "O B-PER O O B-LOC O")
+    assert maps.maps == {} and maps.alignment() == []
+    for page in (maps.to_html(), (made.path / "report.html").read_text()):
         assert "no attention to look at" in page
 
 

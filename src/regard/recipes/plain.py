@@ -46,11 +46,12 @@ def classify(medium: str = "text", **files: Any) -> Recipe:
 
 
 def tag(source: str | None, target: str | None, tag: str | None, **files: Any) -> Recipe:
-    """A bidirectional LSTM and a conditional random field over its tags (Lample et al. 2016, arXiv 1603.01360)."""
+    """A bidirectional LSTM, whose states look at each other, and a conditional random field over the tags (Luo et al.
+    2018, doi 10.1093/bioinformatics/btx761)."""
     if source or target or tag:
         hint = "leave out --source, --target and --tag"
         raise InputError("tokens come first and tags last on each line: there are no columns to name", hint=hint)
-    model = {"kind": "rnn", "encoder": {"cell": "lstm"}, "decoder": {"kind": "aligned"}}
+    model = {"kind": "rnn", "encoder": {"cell": "lstm"}, "decoder": {"kind": "aligned", "attention": {}}}
     task = TagSettings(head=ChainedTagsPart())
     vocabulary = Vocabulary(kind="merges")  # of single characters other kinds make two pieces, one a blank
     return Recipe(task=task, data=Tagged(**files), vocabulary=vocabulary, model=model, search=Search())
