@@ -122,7 +122,7 @@ def _read_file(path: str, time: str | None, key: str | None, target: str | None)
     clock = Clock.of(max((one for one, _ in ordered.values()), key=lambda one: len(one.seconds)))
     series = [_regular(path, name, columns, clock, *one, mended) for name, one in ordered.items()]
     by = f", {len(series)} of them by '{columns.key}'" if columns.key else ""
-    note = f"{path}: series of {len(columns.variables)} variables ({_some(columns.variables)}){by}, a step is a "
+    note = f"{path}: series of {len(columns.variables)} variables ({_some(columns.variables)}){by}, a step every "
     left_out = [f"{count:,} rows left out: {reason}" for reason, count in dropped.items() if reason != BLANK]
     told = [f"{count:,} {what}" for what, count in mended.items() if count]
     return series, [note + clock.describe(), *left_out, *told]
