@@ -3,7 +3,7 @@
 import gzip
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,8 +37,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def tsv(pairs: list[tuple[str, str]]) -> str:
-    return "".join(f"{source}\t{target}\n" for source, target in pairs)
+def tsv(rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def read(*paths: str) -> Table:
@@ -272,6 +272,10 @@ SERIES = "date,price\n" + "".join(f"2024-01-{day:02},{day}.5\n" for day in range
         ("pairs.tsv", tsv([(label, text) for text, label in REVIEWS]), "classify"),
         ("pairs.tsv", tsv(REVIEWS[:10]), "generate"),
         ("pairs.tsv", "source\ttarget\n" + tsv(REVIEWS), "generate"),
+        ("some.tsv", "id\ttext\tlabel\n" + tsv([("7", *row) for row in REVIEWS]), "classify"),
+        ("some.tsv", "text\tlabel\tsplit\n" + tsv([(*row, "train") for row in REVIEWS]), "classify"),
+        ("some.tsv", "date\ttext\tlabel\n" + tsv([("2024-01-31", *row) for row in REVIEWS]), "classify"),
+        ("some.tsv", "en\tde\tcategory\n" + tsv([(*row, "news") for row in PAIRS]), "generate"),
         ("names.tsv", tsv([(text.replace(" ", "-"), label) for text, label in REVIEWS]) + "\n", "classify"),
         ("train.conll", TAGGED, "tag"),
         ("train.tsv", TAGGED.replace(".  ", ". ").replace(" ", "\t"), "tag"),

@@ -35,7 +35,7 @@ def hourly(number: int = 60) -> list[tuple]:
 
 
 def seconds(*cells: str) -> list[int]:
-    return read_times(cells, "file").seconds.tolist()
+    return read_times(cells, "file", range(1, len(cells) + 1)).seconds.tolist()
 
 
 def unix(*parts: int) -> int:
@@ -58,6 +58,18 @@ def unix(*parts: int) -> int:
         ("1/31/2024 1:05 pm", (2024, 1, 31, 13, 5)),
         ("2024-07", (2024, 7, 1)),
         ("2024 Q3", (2024, 7, 1)),
+        ("Q3 2024", (2024, 7, 1)),
+        ("2024年1月31日", (2024, 1, 31)),
+        ("2024年1月31日 7:05", (2024, 1, 31, 7, 5)),
+        ("2024年1月31日7时5分", (2024, 1, 31, 7, 5)),
+        ("2024年7月", (2024, 7, 1)),
+        ("20240131T070509Z", (2024, 1, 31, 7, 5, 9)),
+        ("20240131T0705", (2024, 1, 31, 7, 5)),
+        ("202401", (2024, 1, 1)),
+        ("2024-W05", (2024, 1, 29)),
+        ("2024-W05-3", (2024, 1, 31)),
+        ("2024-01-30 24:00", (2024, 1, 31)),
+        ("Wed, 31 Jan 2024 07:05:09 GMT", (2024, 1, 31, 7, 5, 9)),
         ("Jul 4 2024", (2024, 7, 4)),
         ("July 2024", (2024, 7, 1)),
         ("4-Jul-2024", (2024, 7, 4)),
@@ -93,7 +105,7 @@ def test_a_column_says_whether_days_come_first() -> None:
 )
 def test_stamps_that_cannot_be_read(cells: list[str], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        read_times(cells, "file")
+        read_times(cells, "file", range(1, len(cells) + 1))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,7 @@ def test_stamps_that_cannot_be_read(cells: list[str], told: str) -> None:
     ],
 )
 def test_a_clock_goes_on(cells: list[str], step: str, after: str) -> None:
-    stamps = read_times(cells, "file")
+    stamps = read_times(cells, "file", range(1, len(cells) + 1))
     clock = Clock.of(stamps)
     places, beside = clock.places(stamps.seconds)
     assert clock.describe() == step and np.diff(places).tolist() == [1] * (len(cells) - 1) and not beside.any()
@@ -134,8 +146,11 @@ def test_a_table_in_any_order_with_holes(tmp_path: Path) -> None:
     between = [series.values[34] + (series.values[37] - series.values[34]) * share / 3 for share in (1, 2)]
     assert series.values[35:37] == pytest.approx(np.array(between))
     told = " ".join(notes)
-    assert "2 steps that were missing" in told and "1 single values" in told
-    assert "1 rows at a time that was there before" in told and "sorted" in told
+    assert "2 steps that were missing (summer time begins so): filled in a straight line, the first at " in told
+    assert "the first at 2024-01-02 11:00 of 'a'" in told
+    assert "1 single values that were missing: filled in a straight line, the first at 2024-01-02 06:00 of 'a'" in told
+    assert "1 rows at a time that was there before (summer time ends so): their mean was taken, the first at " in told
+    assert "the first at 2024-01-01 03:00 of 'a'" in told and "sorted, the first at 2024-01-01 00:00 of 'a'" in told
 
 
 def test_the_hours_of_summer_time(tmp_path: Path) -> None:
@@ -150,6 +165,11 @@ def test_the_hours_of_summer_time(tmp_path: Path) -> None:
         [table(tmp_path / "b.csv", [(one, place**2, 0.5 * place) for place, one in enumerate(zoned)])]
     )
     assert len(utc) == 4 and len(notes) == 1 and utc.times[0] == "2024-03-30 23:00Z"
+    twice = [(f"2024-10-27 0{hour}:00", value, 1) for hour, value in ((0, 1), (1, 2), (2, 3), (2, 5), (3, 6), (4, 7))]
+    [autumn], notes = read_series(
+        [table(tmp_path / "c.csv", [*twice, *((f"2024-10-27 {hour:02}:00", hour, 1) for hour in range(5, 18))])]
+    )
+    assert autumn.values[:5, 0].tolist() == [1, 2, 4, 6, 7] and "at a time that was there before" in notes[1]
 
 
 def test_several_series_by_a_key(tmp_path: Path) -> None:
@@ -198,8 +218,26 @@ def test_rows_of_another_width_are_told(tmp_path: Path) -> None:
     _, notes = read_series([table(tmp_path / "a.csv", rows)])
     assert notes[1:] == [
         "1 rows left out: wrong number of columns",
-        "1 steps that were missing (summer time begins so): filled in a straight line",
+        "1 steps that were missing (summer time begins so): filled in a straight line, "
+        "the first at 2024-01-01 05:00 of 'a'",
     ]
+
+
+def test_faults_name_the_row_of_the_file(tmp_path: Path) -> None:
+    """Rows of another width and blank lines count."""
+    rows = hourly()
+    rows[5], rows[20] = (*rows[5], "more"), (rows[20][0], "high", 1)
+    with pytest.raises(DataError, match="row 21: 'high'"):
+        read_series([table(tmp_path / "a.csv", rows)])
+    rows[20] = ("noon", 1, 1)
+    with pytest.raises(DataError, match="row 21: 'noon'"):
+        read_series([table(tmp_path / "a.csv", rows)], time="time")
+
+
+def test_a_series_without_a_number_in_a_column_is_named(tmp_path: Path) -> None:
+    rows = [(shop, time, "" if shop == "b" else place) for shop in "ab" for place, (time, *_) in enumerate(hourly(40))]
+    with pytest.raises(DataError, match="series 'b' has no number in column 'sales'"):
+        read_series([table(tmp_path / "a.csv", rows, "shop,time,sales")])
 
 
 def test_several_series_need_a_key(tmp_path: Path) -> None:

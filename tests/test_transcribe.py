@@ -165,6 +165,17 @@ def test_missing_files_are_named_with_their_row(tmp_path: Path) -> None:
     assert "some.tsv" in str(caught.value) and "row 5" in str(caught.value)
 
 
+def test_rows_are_those_of_the_file(tmp_path: Path) -> None:
+    """A row that was dropped before counts too."""
+    path = Path(table(tmp_path, "some", 30, 3))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "three\tcells\there\n", *lines[2:]]))
+    (tmp_path / "some" / "4.wav").write_text("no sound at all")
+    with pytest.raises(DataError, match=r"'some/4\.wav' is no \.wav file") as caught:
+        propose(str(path), out=tmp_path / "run")
+    assert "row 6" in str(caught.value)
+
+
 def test_a_damaged_test_file_is_named_before_training(tmp_path: Path) -> None:
     train, test = table(tmp_path, "train", 30, 3), table(tmp_path, "test", 4, 4)
     cut = tmp_path / "test" / "2.wav"

@@ -10,7 +10,7 @@ import torch
 
 from regard.data.corpus import Corpus
 from regard.data.pairs import Files
-from regard.data.recognition import medium_in, recognise
+from regard.data.recognition import medium_in, recognise_files
 from regard.data.tables import read_table
 from regard.errors import InputError, SettingsError, did_you_mean
 from regard.models.model import count_weights
@@ -182,13 +182,16 @@ def begin(request: Request) -> Recipe:
         return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
-    table = read_table([Path(path) for path in request.train])
-    verb = request.task or recognise(table)
+    paths = [Path(path) for path in request.train]
+    verb = request.task or recognise_files(paths)
     if verb not in VERBS:
         raise InputError(f"no verb '{verb}'", where="--task", hint=did_you_mean(verb, VERBS))
     files = {"train": tuple(request.train), "dev": tuple(request.dev), "test": tuple(request.test)}
-    medium = {"medium": medium_in(table)} if verb in READ_MEDIA else {}
-    recipe = VERBS[verb](**medium, **files, source=request.source, target=request.target, tag=request.tag)
+    columns = {"source": request.source, "target": request.target, "tag": request.tag}
+    if verb not in READ_MEDIA:
+        return VERBS[verb](**files, **columns)
+    table = read_table(paths)
+    recipe = VERBS[verb](medium_in(table), **files, **columns)
     return recipe.model_copy(update={"data": recipe.data.found_in(table)}) if isinstance(recipe.data, Files) else recipe
 
 

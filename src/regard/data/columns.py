@@ -1,12 +1,13 @@
 """Which columns of a table are the source, the target and the tag."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from regard.data.recognition import is_label, medium_of, path_column
+from regard.data.recognition import begins_as_named, is_label, medium_of, path_column
 from regard.data.rows import Row
-from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Cells, Table
+from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table
 from regard.errors import DataError, did_you_mean, listed
 
 MOST_LISTED = 8
@@ -20,24 +21,28 @@ class Columns(NamedTuple):
     tag: str | None = None
 
 
-def by_role(table: Table, columns: Columns, rows: Iterable[Cells], folder: Path) -> Iterator[Row]:
+def by_role(table: Table, columns: Columns, dropped: Counter[str], folder: Path) -> Iterator[Row]:
     """Rows by role, outer whitespace taken off; a source that is a path to sound or a picture is below a folder.
 
     Raises:
-        DataError: there is no file at such a path.
+        DataError: there is no file at such a path, or it is not what its name says.
     """
     roles = {role: table.columns.index(name) for role, name in columns._asdict().items() if name is not None}
-    found = ({role: cells[place].strip() for role, place in roles.items()} for cells in rows)
-    return _located(found, folder, table.name) if medium_of(table, columns.source) else found
+    paths = medium_of(table, columns.source) is not None
+    for number, cells in table.numbered(dropped):
+        row = {role: cells[place].strip() for role, place in roles.items()}
+        if paths and row["source"]:
+            row["source"] = _located(folder / row["source"], row["source"], f"{table.name}, row {number}")
+        yield row
 
 
-def _located(rows: Iterable[Row], folder: Path, name: str) -> Iterator[Row]:
-    for number, row in enumerate(rows, start=1):
-        path = folder / row["source"]
-        if row["source"] and not _is_there(path):
-            hint = "paths in a table are relative to its folder"
-            raise DataError(f"no file '{row['source']}'", where=f"{name}, row {number}", hint=hint)
-        yield {**row, "source": str(path) if row["source"] else ""}
+def _located(path: Path, given: str, where: str) -> str:
+    if not _is_there(path):
+        raise DataError(f"no file '{given}'", where=where, hint="paths in a table are relative to its folder")
+    if path.is_file() and not begins_as_named(path):
+        hint = f"write it anew as {path.suffix}, or leave the row out"
+        raise DataError(f"'{given}' is no {path.suffix} file: it does not begin like one", where=where, hint=hint)
+    return str(path)
 
 
 def _is_there(path: Path) -> bool:

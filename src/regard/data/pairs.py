@@ -150,7 +150,7 @@ def _read(paths: Sequence[str]) -> Table:
 
 
 def _with_source(table: Table, columns: Columns, dropped: Counter[str], folder: Path) -> list[Row]:
-    rows = list(by_role(table, columns, table.stream(dropped), folder))
+    rows = list(by_role(table, columns, dropped, folder))
     found = [row for row in rows if row["source"]]
     if not found:
         raise DataError("no row with a source", where=table.name, hint="is it the right column? name it with --source")
@@ -169,7 +169,7 @@ def _fill(arrays: Arrays, table: Table, columns: Columns, files: Files) -> None:
     dropped = Counter(arrays.noted.get("dropped", {}))
     bad_cells = Counter[str]()
     folder = Path(files.train[0]).parent
-    rows = islice(by_role(table, columns, table.stream(bad_cells), folder), done, None)
+    rows = islice(by_role(table, columns, bad_cells, folder), done, None)
     while chunk := list(islice(rows, CHUNK)):
         done += len(chunk)
         whole = list(_without_faults(chunk, files, dropped))

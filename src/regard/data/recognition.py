@@ -1,17 +1,24 @@
 """What a file is for: the verb that its columns fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
+from pathlib import Path
 
+from regard.data.lines import lines, without_gz
 from regard.data.objects import BLANK
 from regard.data.tables import (
     LABEL_NAMES,
+    OTHER_NAMES,
     PASSAGE_NAMES,
     QUESTION_NAMES,
     SOURCE_NAMES,
+    TAG_NAMES,
     TARGET_NAMES,
     Table,
     is_number,
+    is_whole_table,
+    read_table,
 )
 from regard.data.times import TIME_NAMES, form_of
 from regard.errors import DataError
@@ -22,8 +29,36 @@ LONGEST_LABEL = 40
 LEAST_ROWS = 20
 TOKENS_PER_TAG = 4
 LONGEST_SENTENCE = 200
+SEEN_LINES, SEEN_CHARACTERS = 100, 1 << 16
+"""At the beginning of a file that may be one JSON object."""
 MEDIA = {"sound": (".wav", ".flac", ".ogg", ".mp3"), "picture": (".png", ".jpg", ".jpeg")}
 """How paths to them end."""
+BEGINNINGS = {
+    ".wav": (b"RIFF", b"RIFX", b"RF64"),
+    ".flac": (b"fLaC", b"ID3"),
+    ".ogg": (b"OggS",),
+    ".png": (b"\x89PNG",),
+    ".jpg": (b"\xff\xd8",),
+    ".jpeg": (b"\xff\xd8",),
+}
+"""Of such files; those of MP3 begin in many ways."""
+
+
+def recognise_files(paths: Sequence[Path]) -> str:
+    """The verb of some files: of the first where each is a whole table of its own.
+
+    Raises:
+        DataError: they fit two verbs, or none, or cannot be read.
+    """
+    if _is_nested(paths[0]):
+        return "extract"
+    return recognise(read_table(paths[:1] if all(map(is_whole_table, paths)) else paths))
+
+
+def _is_nested(path: Path) -> bool:
+    """Whether it is of SQuAD's form, all one object."""
+    beginning = "".join(islice(lines(path), SEEN_LINES)) if without_gz(path).suffix.lower() == ".json" else ""
+    return '"paragraphs"' in beginning[:SEEN_CHARACTERS]
 
 
 def recognise(table: Table) -> str:
@@ -49,7 +84,7 @@ def recognise(table: Table) -> str:
         return "generate"
     if len(table.columns) == 2:
         return _two_columns(table)
-    return "generate"
+    return "classify" if _is_text_with_label(table) else "generate"
 
 
 def _repeats(table: Table, name: str) -> bool:
@@ -75,6 +110,13 @@ def medium_of(table: Table, name: str) -> str | None:
 
 def _ends(ends: tuple[str, ...], cell: str) -> bool:
     return cell.lower().endswith(ends)
+
+
+def begins_as_named(path: Path) -> bool:
+    """Whether a file of sound or a picture begins as those of its name do."""
+    wanted = BEGINNINGS.get(path.suffix.lower(), (b"",))
+    with path.open("rb") as file:
+        return file.read(4).startswith(wanted)
 
 
 def path_column(table: Table) -> str | None:
@@ -111,6 +153,13 @@ def _two_columns(table: Table) -> str:
         hint = "say which: --task classify or --task generate"
         raise DataError("both columns repeat a few values: labels or pairs?", where=table.name, hint=hint)
     return "classify" if any(labels) else "generate"
+
+
+def _is_text_with_label(table: Table) -> bool:
+    """By their names: a label, and one column that is neither a tag nor beside the point."""
+    if not _said_to_be(table, LABEL_NAMES):
+        return False
+    return sum(name.lower() not in (*LABEL_NAMES, *TAG_NAMES, *OTHER_NAMES) for name in table.columns) == 1
 
 
 def _is_tagged(table: Table) -> bool:

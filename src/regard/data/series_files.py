@@ -16,7 +16,7 @@ from regard.data.objects import BLANK
 from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
 from regard.data.tables import Cells, Table, read_table
-from regard.data.times import TIME_NAMES, Clock, Stamps, form_of, read_times
+from regard.data.times import TIME_NAMES, Clock, Seconds, Stamps, form_of, read_times
 from regard.errors import DataError, did_you_mean, listed
 from regard.settings import Settings
 
@@ -39,6 +39,21 @@ class Columns(NamedTuple):
     time: str
     key: str | None
     variables: tuple[str, ...]
+
+
+class Mended:
+    """What was mended: how often, and when first in which series."""
+
+    def __init__(self) -> None:
+        self.counts, self._first = Counter[str](), dict[str, str]()
+
+    def add(self, what: str, series: str, times: Sequence[str]) -> None:
+        if times:
+            self.counts[what] += len(times)
+            self._first.setdefault(what, f"the first at {times[0]} of '{series}'")
+
+    def told(self) -> list[str]:
+        return [f"{count:,} {what}, {self._first[what]}" for what, count in self.counts.items()]
 
 
 class SeriesFiles(Settings):
@@ -107,25 +122,24 @@ def read_series(
 
 
 def _read_file(path: str, time: str | None, key: str | None, target: str | None) -> tuple[list[Series], list[str]]:
-    table, dropped, mended = read_table([Path(path)]), Counter[str](), Counter[str]()
-    rows = list(table.stream(dropped))
+    table, dropped, mended = read_table([Path(path)]), Counter[str](), Mended()
+    numbers, rows = zip(*table.numbered(dropped), strict=True)
     columns = _columns(table, time, key, target)
-    stamps = read_times(_cells(table, rows, columns.time), f"{path}, column '{columns.time}'")
-    values = np.stack([_numbers(path, name, _cells(table, rows, name)) for name in columns.variables], axis=1)
+    stamps = read_times(_cells(table, rows, columns.time), f"{path}, column '{columns.time}'", numbers)
+    values = np.stack([_numbers(path, name, _cells(table, rows, name), numbers) for name in columns.variables], axis=1)
     names = _cells(table, rows, columns.key) if columns.key else [Path(path).name.split(".")[0]] * len(rows)
     members: dict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(names):
         members[name].append(place)
-    ordered = {name: _ordered(stamps, values, np.array(places), mended) for name, places in members.items()}
+    ordered = {name: _ordered(name, stamps, values, np.array(places), mended) for name, places in members.items()}
     if not columns.key:
-        _refuse_several(path, len(rows), mended[REPEATED])
+        _refuse_several(path, len(rows), mended.counts[REPEATED])
     clock = Clock.of(max((one for one, _ in ordered.values()), key=lambda one: len(one.seconds)))
     series = [_regular(path, name, columns, clock, *one, mended) for name, one in ordered.items()]
     by = f", {len(series)} of them by '{columns.key}'" if columns.key else ""
     note = f"{path}: series of {len(columns.variables)} variables ({_some(columns.variables)}){by}, a step every "
     left_out = [f"{count:,} rows left out: {reason}" for reason, count in dropped.items() if reason != BLANK]
-    told = [f"{count:,} {what}" for what, count in mended.items() if count]
-    return series, [note + clock.describe(), *left_out, *told]
+    return series, [note + clock.describe(), *left_out, *mended.told()]
 
 
 def _refuse_several(path: str, rows: int, repeated: int) -> None:
@@ -133,6 +147,10 @@ def _refuse_several(path: str, rows: int, repeated: int) -> None:
     if repeated > MOST_REPEATED * rows:
         found = f"{repeated:,} of {rows:,} rows are at a time that was there before: several series below each other?"
         raise DataError(found, where=path, hint="name the column that tells them apart with --tag")
+
+
+def _times(seconds: Seconds) -> list[str]:
+    return [time.replace("T", " ") for time in np.datetime_as_string(seconds.astype("M8[s]"), unit="m")]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -204,8 +222,8 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _numbers(path: str, name: str, cells: Sequence[str]) -> ndarray:
-    """A column of numbers, NaN where there is none.
+def _numbers(path: str, name: str, cells: Sequence[str], rows: Sequence[int]) -> ndarray:
+    """A column of numbers, NaN where there is none; ``rows`` are what the file's rows are called.
 
     Raises:
         DataError: a cell is neither a number nor empty, a number is infinite, or all are missing.
@@ -219,19 +237,19 @@ def _numbers(path: str, name: str, cells: Sequence[str]) -> ndarray:
             hint = "correct it, or leave the cell empty, and it is filled from its neighbours"
             if _DECIMAL_COMMA.fullmatch(cell.strip()):
                 hint = "write a point and not a comma before the decimals"
-            raise DataError(f"column '{name}', row {row + 1}: '{cell}' is no finite number", where=path, hint=hint)
+            raise DataError(f"column '{name}', row {rows[row]}: '{cell}' is no finite number", where=path, hint=hint)
         values[row] = number
     if np.isnan(values).all():
         raise DataError(f"column '{name}' has no number", where=path, hint="delete it, or choose others with --target")
     return values
 
 
-def _ordered(stamps: Stamps, values: ndarray, places: ndarray, mended: Counter[str]) -> tuple[Stamps, ndarray]:
+def _ordered(name: str, stamps: Stamps, values: ndarray, places: ndarray, mended: Mended) -> tuple[Stamps, ndarray]:
     """One series in the order of time, the mean where a time is there twice, as when summer time ends."""
     seconds, rows = stamps.seconds[places], values[places]
-    mended["rows that were not in the order of time: sorted"] += int(np.count_nonzero(np.diff(seconds) < 0))
-    distinct, inverse = np.unique(seconds, return_inverse=True)
-    mended[REPEATED] += len(seconds) - len(distinct)
+    mended.add("rows that were not in the order of time: sorted", name, _times(seconds[1:][np.diff(seconds) < 0]))
+    distinct, inverse, times = np.unique(seconds, return_inverse=True, return_counts=True)
+    mended.add(REPEATED, name, _times(np.repeat(distinct, times - 1)))
     if len(distinct) == len(seconds):
         return Stamps(distinct, stamps.zoned), rows[np.argsort(seconds, kind="stable")]
     known = ~np.isnan(rows)
@@ -243,7 +261,7 @@ def _ordered(stamps: Stamps, values: ndarray, places: ndarray, mended: Counter[s
 
 
 def _regular(
-    path: str, name: str, columns: Columns, clock: Clock, stamps: Stamps, values: ndarray, mended: Counter[str]
+    path: str, name: str, columns: Columns, clock: Clock, stamps: Stamps, values: ndarray, mended: Mended
 ) -> Series:
     """One series on the clock, with steps and values that were missing filled in between their neighbours.
 
@@ -253,19 +271,20 @@ def _regular(
     places, beside = clock.places(stamps.seconds)
     beside = (beside > 0) | (np.diff(places, prepend=places[0] - 1) == 0)
     if beside.any():
-        row = int(np.flatnonzero(beside)[0])
-        times = np.datetime_as_string(stamps.seconds[row : row + 1].astype("M8[s]"))[0]
-        found = f"series '{name}': most steps are a {clock.describe()}, but {np.count_nonzero(beside):,} times lie "
+        times = _times(stamps.seconds[beside])
+        found = f"series '{name}': most steps are a {clock.describe()}, but {len(times):,} times lie between"
         hint = "take means over equal steps first, or give files of one frequency"
-        raise DataError(f"{found}between, the first at {times}", where=path, hint=hint)
+        raise DataError(f"{found}, the first at {times[0]}", where=path, hint=hint)
     steps = int(places[-1] - places[0]) + 1
     if len(places) < (1 - MOST_MISSING) * steps:
         found = f"series '{name}' has {len(places):,} of {steps:,} steps of a {clock.describe()}"
         raise DataError(found, where=path, hint="take means over longer steps first")
-    mended["steps that were missing (summer time begins so): filled in a straight line"] += steps - len(places)
+    missing = np.setdiff1d(np.arange(places[0], places[-1] + 1), places)
+    mended.add("steps that were missing (summer time begins so): filled in a straight line", name, clock.names(missing))
     full = np.full((steps, values.shape[1]), math.nan)
     full[places - places[0]] = values
-    mended["single values that were missing: filled in a straight line"] += int(np.isnan(values).sum())
+    empty = clock.names(places[np.nonzero(np.isnan(values))[0]])
+    mended.add("single values that were missing: filled in a straight line", name, empty)
     filled = np.stack([*_filled(path, name, columns, full)], axis=1)
     return Series(name, columns.variables, clock, int(places[0]), filled)
 

@@ -84,6 +84,12 @@ class Table(NamedTuple):
         place = self.columns.index(name)
         return [row[place] for row in self.rows]
 
+    def numbered(self, dropped: Counter[str]) -> Iterator[tuple[int, Cells]]:
+        """All rows, and which of the file's rows each is, from 1 on and without the header."""
+        before = dropped.total()
+        for number, cells in enumerate(self.stream(dropped), start=1):
+            yield number + dropped.total() - before, cells
+
 
 def _table(name: str, columns: Cells, named: bool, stream: Stream) -> Table:
     dropped = Counter[str]()
@@ -107,17 +113,20 @@ def read_table(paths: Sequence[Path]) -> Table:
     Raises:
         DataError: a file is missing, empty, unreadable, not text or not of its form, or line counts differ.
     """
-    forms = [without_gz(path).suffix.lower() for path in paths]
-    tables = {".tsv": _from_tsv, ".csv": _from_csv, ".json": _from_json, ".jsonl": _from_json}
-    if len(paths) == 1 and forms[0] in tables:
-        return tables[forms[0]](paths[0])
-    if not tables.keys().isdisjoint(forms):
+    if len(paths) == 1 and is_whole_table(paths[0]):
+        return WHOLE_TABLES[without_gz(paths[0]).suffix.lower()](paths[0])
+    if any(map(is_whole_table, paths)):
         raise DataError(
             f"{len(paths)} files, and at least one is a whole table of its own",
             where=_name(paths),
             hint="give one .tsv, .csv or .jsonl, or several files aligned line by line (train.en train.de)",
         )
     return _from_aligned(paths)
+
+
+def is_whole_table(path: Path) -> bool:
+    """Whether a file is a table of its own, by its name, and not one side of several."""
+    return without_gz(path).suffix.lower() in WHOLE_TABLES
 
 
 def is_number(cell: str) -> bool:
@@ -250,6 +259,9 @@ def _from_aligned(paths: Sequence[Path]) -> Table:
 
     columns = _names_of_files(paths)
     return _table(_name(paths), columns or _numbers(len(paths)), bool(columns), stream)
+
+
+WHOLE_TABLES = {".tsv": _from_tsv, ".csv": _from_csv, ".json": _from_json, ".jsonl": _from_json}
 
 
 def _unequal(paths: Sequence[Path]) -> DataError:

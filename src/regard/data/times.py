@@ -22,15 +22,22 @@ MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 
 _TIME = (
     r"(?:(?:T|,? )(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d+)?)? ?(?P<half>[AaPp][Mm])?"
-    r" ?(?P<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)?)?"
+    r" ?(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?"
 )
 _FORMS = {
     "year first": rf"(?P<year>\d{{4}})[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?{_TIME}",
     "year last": rf"(?P<one>\d{{1,2}})(?P<mark>[-/.])(?P<other>\d{{1,2}})[-/.](?P<year>\d{{4}}){_TIME}",
+    "Chinese": rf"(?P<year>\d{{4}})年(?P<month>\d{{1,2}})月(?:(?P<day>\d{{1,2}})日)?{_TIME}",
+    "Chinese hours": r"(?P<year>\d{4})年(?P<month>\d{1,2})月(?P<day>\d{1,2})日 ?(?P<hour>\d{1,2})[时時点點]"
+    r"(?:(?P<minute>\d{1,2})分(?:(?P<second>\d{1,2})秒)?)?",
     "quarter": r"(?P<year>\d{4})[ -]?Q(?P<quarter>[1-4])",
-    "day and name": rf"(?P<day>\d{{1,2}})[ -](?P<name>[A-Za-z]{{3,9}})\.?[ -](?P<year>\d{{4}}){_TIME}",
+    "quarter first": r"Q(?P<quarter>[1-4])[ -/]?(?P<year>\d{4})",
+    "week": r"(?P<year>\d{4})-?W(?P<week>\d\d)(?:-?(?P<weekday>[1-7]))?",
+    "day and name": r"(?:[A-Za-z]{3}, )?(?P<day>\d{1,2})[ -](?P<name>[A-Za-z]{3,9})\.?[ -](?P<year>\d{4})" + _TIME,
     "name and day": rf"(?P<name>[A-Za-z]{{3,9}})\.?[ -](?:(?P<day>\d{{1,2}}),? )?(?P<year>\d{{4}}){_TIME}",
-    "digits": r"(?P<year>(?:1[5-9]|20)\d\d)(?:(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d))?",
+    "digits": r"(?P<year>(?:1[5-9]|20)\d\d)(?:(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)?)?",
+    "digits and T": r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)T(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)?"
+    r"(?P<zone>Z)?",
     "epoch": r"(?P<epoch>\d{9,10})(?:\.\d+)?",
     "milliseconds": r"(?P<epoch>\d{9,10})\d{3}",
 }
@@ -49,8 +56,8 @@ def form_of(cell: str) -> str | None:
     return next((name for name, pattern in _PATTERNS.items() if pattern.fullmatch(cell.strip())), None)
 
 
-def read_times(cells: Sequence[str], where: str) -> Stamps:
-    """A column of time stamps; fractions of seconds are left out.
+def read_times(cells: Sequence[str], where: str, rows: Sequence[int]) -> Stamps:
+    """A column of time stamps; fractions of seconds are left out, and ``rows`` are what the file's rows are called.
 
     Raises:
         DataError: not all are of one form, one is no date, or days and months could be either.
@@ -60,7 +67,7 @@ def read_times(cells: Sequence[str], where: str) -> Stamps:
     if None in found:
         row = found.index(None)
         hint = "write all of them alike, best 2024-01-31 23:00"
-        raise DataError(f"row {row + 1}: '{cells[row]}' is no time like '{cells[0]}'", where=where, hint=hint)
+        raise DataError(f"row {rows[row]}: '{cells[row]}' is no time like '{cells[0]}'", where=where, hint=hint)
     parts = [match.groupdict() for match in found if match]
     zoned = {part.get("zone") is not None for part in parts}
     if len(zoned) > 1:
@@ -73,7 +80,7 @@ def read_times(cells: Sequence[str], where: str) -> Stamps:
             seconds[row] = _seconds(part, day_first)
         except ValueError as error:
             hint = "is the file right there?"
-            raise DataError(f"row {row + 1}: '{cells[row]}': {error}", where=where, hint=hint) from None
+            raise DataError(f"row {rows[row]}: '{cells[row]}': {error}", where=where, hint=hint) from None
     return Stamps(seconds, zoned.pop())
 
 
@@ -95,6 +102,9 @@ def _seconds(part: dict[str, str | None], day_first: bool) -> int:
 
     if part.get("epoch"):
         return number("epoch", 0)
+    if week := part.get("week"):
+        monday = datetime.fromisocalendar(number("year", 1970), int(week), number("weekday", 1)).replace(tzinfo=UTC)
+        return int(monday.timestamp())
     month, day = number("month", 1), number("day", 1)
     if part.get("one"):
         day, month = (number(name, 1) for name in (("one", "other") if day_first else ("other", "one")))
@@ -105,8 +115,10 @@ def _seconds(part: dict[str, str | None], day_first: bool) -> int:
     hour = number("hour", 0)
     if half := part.get("half"):
         hour = hour % 12 + (12 if half.lower() == "pm" else 0)
-    time = datetime(number("year", 1970), month, day, hour, number("minute", 0), number("second", 0), tzinfo=UTC)
-    return int(time.timestamp()) - _offset(part.get("zone"))
+    minute, second = number("minute", 0), number("second", 0)
+    midnight = (hour, minute, second) == (24, 0, 0)  # ISO 8601: of the day that ends
+    time = datetime(number("year", 1970), month, day, 0 if midnight else hour, minute, second, tzinfo=UTC)
+    return int(time.timestamp()) + midnight * DAY - _offset(part.get("zone"))
 
 
 def _month(name: str) -> int:
@@ -117,7 +129,7 @@ def _month(name: str) -> int:
 
 def _offset(zone: str | None) -> int:
     """Seconds that a zone is ahead of UTC."""
-    if zone in (None, "Z", "UTC"):
+    if zone in (None, "Z", "UTC", "GMT"):
         return 0
     hours, minutes = int(zone[1:3]), int(zone[3:].removeprefix(":") or 0)
     return (3600 * hours + 60 * minutes) * (-1 if zone[0] == "-" else 1)

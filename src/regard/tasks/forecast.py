@@ -126,7 +126,7 @@ class Forecast:
         if values.ndim != 2 or values.shape[1] != len(self.scale.variables) or not np.isfinite(values).all():
             wanted = f"finite numbers for {', '.join(self.scale.variables)}"
             raise DataError(f"a source is a list of steps, each a list of {len(self.scale.variables)}: {wanted}")
-        clock, stamps = self.scale.clock, read_times([start], "start")
+        clock, stamps = self.scale.clock, read_times([start], "start", [1])
         [place], [beside] = clock.places(stamps.seconds)
         if beside or stamps.zoned != clock.zoned:
             [first] = clock.names(np.array([place]))
