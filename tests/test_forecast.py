@@ -20,6 +20,7 @@ from regard.data.times import Clock
 from regard.data.tokenisers import Vocabulary
 from regard.decoding.search import Search
 from regard.errors import DataError, InputError, RunError, SettingsError
+from regard.inspection.alignment import AttentionMaps
 from regard.inspection.curves import sketch
 from regard.layers.series import Patches
 from regard.models.model import ModelSettings
@@ -119,7 +120,7 @@ def test_a_series_that_the_model_cannot_read(run: Run) -> None:
     with pytest.raises(DataError, match="no column 'heat'"):
         run.predictor.predict([{"source": other}])
     daily = Series("c", one.variables, Clock(unit="second", step=86400, phase=0), 0, one.values)
-    with pytest.raises(DataError, match="is a day, and the model's a hour"):
+    with pytest.raises(DataError, match="has a step every day, and the model every hour"):
         run.predictor.predict([{"source": daily}])
     for wrong in ("text", {"source": [[1.0]], "start": "2024-01-01"}, {"source": [["x", "y"]], "start": "2024-01-01"}):
         with pytest.raises(DataError):
@@ -278,7 +279,7 @@ def test_patches_are_called_by_the_step_they_begin_at() -> None:
 def test_a_start_beside_the_clock_is_refused(run: Run) -> None:
     past = [[50.0, 0.05]] * 48
     for start in ("2024-01-31 00:30", "2024-01-31T00:00Z"):
-        with pytest.raises(DataError, match="is no time of the model, a step of which is a hour") as caught:
+        with pytest.raises(DataError, match="which has a step every hour") as caught:
             run.predictor.predict([{"source": past, "start": start}])
         assert "2024-01-31 00:00" in str(caught.value.hint)
 
@@ -308,3 +309,20 @@ def test_a_forecast_is_drawn() -> None:
     assert [axes.get_ylabel() for axes in figure.axes] == ["load", "heat"] and len(figure.axes[0].lines) == 2
     median = {"0.5": waves(6)}
     assert Forecasted("", 0.0, values=waves(6), quantiles=median, past=series(30)).plot().axes
+
+
+def test_the_past_is_shaded_where_it_was_looked_at() -> None:
+    """Two parts, of five and of three steps; half of what looked at the first looked at the second."""
+    weights = torch.tensor([[[0.8, 0.2], [0.7, 0.3]], [[0.6, 0.4], [0.5, 0.5]]])  # of two heads
+    looks = {
+        "encoder/0/self": AttentionMaps.of(["▁-8", "▁-3"], ["▁+1", "▁+2"], {"encoder/0/self": weights}),
+        "decoder/cross": AttentionMaps.of(["▁-8", "▁-3"], ["▁+1", "▁+2"], {"decoder/cross": weights}),
+    }
+    for maps in looks.values():
+        drawn = Forecasted("", 0.0, values=waves(2), past=series(30), look=lambda maps=maps: maps).plot().axes[0]
+        [first, second] = drawn.patches
+        assert (first.get_x(), first.get_width(), second.get_x(), second.get_width()) == (-8.5, 5, -3.5, 3)
+        assert second.get_alpha() / first.get_alpha() == pytest.approx(0.35 / 0.65)
+        assert drawn.lines[0].get_xdata().tolist() == [*range(-8, 0)]
+    variables = AttentionMaps.of(["▁load", "▁heat"], ["▁+1", "▁+2"], {"encoder/0/self": weights})
+    assert not Forecasted("", 0.0, values=waves(2), past=series(30), look=lambda: variables).plot().axes[0].patches

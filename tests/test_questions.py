@@ -217,13 +217,14 @@ def test_answers_are_found_as_words_first() -> None:
         spans_of_answer("dog", "", "cats")
 
 
-DATA = Path(os.environ.get("REGARD_DATA", "")) / "question_answering"
-needs_data = pytest.mark.skipif(
-    not os.environ.get("REGARD_DATA") or not DATA.exists(), reason="REGARD_DATA names no folder with question_answering"
-)
+DATA = Path(os.environ.get("REGARD_DATA", "/nowhere")) / "question_answering"
 
 
-@needs_data
+def needs(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not (DATA / name).exists(), reason=f"REGARD_DATA names no folder with {name}")
+
+
+@needs("cmrc2018")
 def test_cmrc_is_read_as_its_readme_says() -> None:
     folder = DATA / "cmrc2018"
     files = Questions(train=(str(folder / "dev.jsonl.gz"),), test=(str(folder / "trial.jsonl.gz"),))
@@ -235,7 +236,7 @@ def test_cmrc_is_read_as_its_readme_says() -> None:
     assert "8 questions with an answer elsewhere" in notes and "174 questions with answers in other words" in notes
 
 
-@needs_data
+@needs("xquad")
 @pytest.mark.parametrize(("language", "rules"), [("en", "squad1.1"), ("zh", "cmrc2018")])
 def test_xquad_is_read_whole(language: str, rules: str) -> None:
     rows = Questions(train=("none",)).read_files([str(DATA / "xquad" / f"{language}.jsonl.gz")]).rows
@@ -243,7 +244,7 @@ def test_xquad_is_read_whole(language: str, rules: str) -> None:
     assert span_scores([row["target"] for row in rows], [[row["target"]] for row in rows]) == (100, 100, rules)
 
 
-@needs_data
+@needs("babi")
 def test_every_answer_of_the_span_tasks_stands_in_its_story() -> None:
     corpus = Babi(folder=str(DATA / "babi"), tasks=(1, 2, 16)).load()
     assert not corpus.dropped and len(corpus.test) == 3000 and len(corpus.train) + len(corpus.dev) == 3000

@@ -20,7 +20,7 @@ from regard.errors import DataError
 from regard.settings import Settings
 
 NAMED = 5
-"""Of rows that are dropped because their answer is nowhere to be found, so many are named."""
+"""Of questions whose answer stands nowhere, or elsewhere than it says, so many are named."""
 
 OTHERS = "\n"
 """What stands between the other right answers of a row."""
@@ -106,8 +106,8 @@ class Reading:
     passage: str | None = None
     target: str | None = None
     dropped: Counter[str] = field(default_factory=Counter)
-    moved: int = 0
     reworded: int = 0
+    moved: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
     def rows(self, paths: Sequence[str]) -> list[Row]:
@@ -122,13 +122,12 @@ class Reading:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was found wrong, for people."""
-        more = len(self.lost) - NAMED
-        named = ", ".join(self.lost[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
         dropped = counts(self.dropped)
         told = {
             f"dropped: {dropped}": dropped,
-            f"answers that stand nowhere in their passage: {named}": named,
-            f"{self.moved:,} questions with an answer elsewhere than it says, found by its text": self.moved,
+            f"answers that stand nowhere in their passage: {_some(self.lost)}": self.lost,
+            f"{len(self.moved):,} questions with an answer elsewhere than it says, found by its text: "
+            f"{_some(self.moved)}": self.moved,
             f"{self.reworded:,} questions with answers in other words than the passage, only to score": self.reworded,
         }
         return tuple(note for note, wanted in told.items() if wanted)
@@ -156,9 +155,15 @@ class Reading:
         if not standing:
             self.lost.append(f"{name} ({given[0][0][:40]!r})")
             raise ValueError("answer not in its passage")
-        self.moved += any(one.moved for one in standing)
+        if any(one.moved for one in standing):
+            self.moved.append(name)
         self.reworded += len(standing) < len(placed)
         return row_of(question, passage, standing[0].text, standing[0].start, [text for text, _ in given])
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def row_of(question: str, passage: str, target: str, start: int | None, right: Sequence[str]) -> Row:

@@ -105,7 +105,7 @@ class Scale(Settings):
                 hint = did_you_mean(name, series.variables)
                 raise DataError(f"series '{series.name}' has no column '{name}', which the model reads", hint=hint)
         if (series.clock.unit, series.clock.step) != (self.clock.unit, self.clock.step):
-            found = f"a step of series '{series.name}' is a {series.clock.describe()}, and the model's a "
+            found = f"series '{series.name}' has a step every {series.clock.describe()}, and the model every "
             raise DataError(found + self.clock.describe(), hint="take means over steps of that length first")
         if series.variables == self.variables:
             return series

@@ -272,12 +272,12 @@ def _regular(
     beside = (beside > 0) | (np.diff(places, prepend=places[0] - 1) == 0)
     if beside.any():
         times = _times(stamps.seconds[beside])
-        found = f"series '{name}': most steps are a {clock.describe()}, but {len(times):,} times lie between"
+        found = f"series '{name}' has a step every {clock.describe()}, but {len(times):,} times lie between"
         hint = "take means over equal steps first, or give files of one frequency"
         raise DataError(f"{found}, the first at {times[0]}", where=path, hint=hint)
     steps = int(places[-1] - places[0]) + 1
     if len(places) < (1 - MOST_MISSING) * steps:
-        found = f"series '{name}' has {len(places):,} of {steps:,} steps of a {clock.describe()}"
+        found = f"series '{name}' has {len(places):,} of {steps:,} steps, one every {clock.describe()}"
         raise DataError(found, where=path, hint="take means over longer steps first")
     missing = np.setdiff1d(np.arange(places[0], places[-1] + 1), places)
     mended.add("steps that were missing (summer time begins so): filled in a straight line", name, clock.names(missing))

@@ -130,7 +130,7 @@ class Forecast:
         [place], [beside] = clock.places(stamps.seconds)
         if beside or stamps.zoned != clock.zoned:
             [first] = clock.names(np.array([place]))
-            found = f"start '{start}' is no time of the model, a step of which is a {clock.describe()}"
+            found = f"start '{start}' is no time of the model, which has a step every {clock.describe()}"
             raise DataError(found, hint=f"write it as in training, such as '{first}'")
         return Series("series", self.scale.variables, clock, int(place), values)
 

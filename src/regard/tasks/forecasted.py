@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 from numpy import ndarray
 
 from regard.data.rows import Row
 from regard.data.series import Series
 from regard.errors import DataError
-from regard.inspection.alignment import AttentionMaps
+from regard.inspection.alignment import AVERAGE, AttentionMaps
 from regard.inspection.curves import forecast_figure
 from regard.pieces import BLANK
 from regard.tasks.task import Prediction
@@ -67,11 +68,24 @@ class Forecasted(Prediction):
         return replace(maps, source=tuple(source), target=tuple(BLANK + time for time in self.times))
 
     def plot(self) -> Any:
-        """A matplotlib figure of every variable, with the past that was read.
+        """A matplotlib figure of every variable with the past that was read, shaded where it was looked at.
 
         Raises:
             DataError: the forecast is of no series; InputError: matplotlib is not installed.
         """
         if self.past is None:
             raise DataError("a forecast of no series has no figure", hint="plot what predict answers")
-        return forecast_figure(self.past.variables, self.past.values, self.values, self.quantiles, self.times)
+        series, looked = self.past, self._looked_at()
+        return forecast_figure(series.variables, series.values, self.values, self.quantiles, self.times, looked)
+
+    def _looked_at(self) -> dict[int, float]:
+        """The share of all attention by how many steps before the forecast a part of the past begins.
+
+        That of the forecast's steps, or else of the past to itself; none where there is no attention over time.
+        """
+        maps = self.look()
+        seen = [maps.maps[AVERAGE]] if AVERAGE in maps.maps else [*maps.maps.values()]
+        if not seen or not all(name.startswith(AGO) for name in maps.source):
+            return {}
+        shares = torch.cat([weights.mean((0, 1), keepdim=True) for weights in seen]).mean((0, 1)).tolist()
+        return {-int(name.removeprefix(AGO)): share for name, share in zip(maps.source, shares, strict=True)}
