@@ -78,6 +78,23 @@ def test_a_plain_table_is_learnt(run: Run) -> None:
     assert "seasonal naive" in (run.path / "README.md").read_text()
 
 
+def test_learnt_quantiles_hold_their_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, changes = written(tmp_path / "plant.csv", series(900)), [*SMALL, "task.quantiles=[0.1, 0.5, 0.9]"]
+    made = regard.train(table, horizon=12, out=tmp_path / "run", settings=changes, device="cpu")
+    whole = series(900)
+    rows = [(whole[:end], whole.values[end : end + 12]) for end in range(720, 888, 6)]
+    answers = made.predictor.predict([{"source": past} for past, _ in rows])
+    inside = [(one.quantiles["0.1"] <= true) & (true <= one.quantiles["0.9"]) for one, (_, true) in zip(answers, rows)]
+    assert 0.6 < np.mean(inside) < 0.95
+    assert main(["predict", str(made.path), table]) == 0
+    header = capsys.readouterr().out.splitlines()[0].split("\t")
+    assert header[2:] == [
+        "load",
+        "heat",
+        *(f"{name} {one}" for one in ("0.1", "0.5", "0.9") for name in ("load", "heat")),
+    ]
+
+
 def test_answers_are_numbers_at_times(run: Run) -> None:
     past = series(900)[:500]
     [answer] = run.predictor.predict([{"source": past}])

@@ -123,6 +123,9 @@ def test_when_words_are_said_is_seen(run: Run) -> None:
     low, high = (when @ torch.arange(len(maps.source)).float() * 0.04).tolist()
     assert 0.4 < low < 0.8 and 1.1 < high < 1.5
     assert [target for _, target in maps.alignment()] == ["low", "high"] and "0.00 s" in maps.to_html()
+    assert maps.backdrop is not None and len(maps.backdrop.boxes) == len(maps.source)
+    bottom, top = maps.backdrop.pixels[:, [60, 130], 0].argmax(0)  # a column for each 10 ms
+    assert bottom > top
 
 
 def test_what_is_not_said_is_looked_at_too(run: Run, folder: Path) -> None:

@@ -61,8 +61,9 @@ class SpecAugment(Settings):
 class Voices(Settings):
     """Other voices for training: faster or slower, from a longer or shorter vocal tract.
 
-    Time and frequency are multiplied by numbers drawn from 1 - x to 1 + x (Ko et al. 2015, "Audio Augmentation for
-    Speech Recognition"; Jaitly and Hinton 2013, "Vocal Tract Length Perturbation Improves Speech Recognition").
+    Speed, and the frequencies that are read, are multiplied by numbers drawn from 1 - x to 1 + x (Ko et al. 2015,
+    "Audio Augmentation for Speech Recognition"; Jaitly and Hinton 2013, "Vocal Tract Length Perturbation Improves
+    Speech Recognition").
     """
 
     tempo: float = Field(default=0.15, ge=0, le=0.5)

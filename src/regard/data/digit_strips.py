@@ -97,8 +97,8 @@ class DigitStrips(Settings):
     def _notes(self) -> tuple[str, ...]:
         return (
             f"Real: handwritten digits from {self.folder}; those of dev and test strips occur in no training strip.",
-            f"Generated: the strips, {self.fewest} to {self.most} digits side by side: {self.train:,} to train on, "
-            f"{self.dev:,} to choose by, {self.test:,} to test on.",
+            f"Generated: the strips, digits side by side: {self.train:,} of 1 to {self.most} to train on, "
+            f"{self.dev:,} of {self.fewest} to {self.most} to choose by, {self.test:,} to test on.",
         )
 
 

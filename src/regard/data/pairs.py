@@ -40,7 +40,7 @@ class Files(Settings):
     max_characters: int = Field(default=2000, ge=1, le=LONGEST_TEXT, description="longer rows are dropped")
 
     def load(self) -> Corpus:
-        """Clean rows, no source on two sides.
+        """Clean rows, none to train on that is among those of dev or test.
 
         Raises:
             DataError: a file cannot be read, or what is left cannot be learnt from.

@@ -1,4 +1,4 @@
-"""Spoken digits: the Free Spoken Digit Dataset (Jackson et al. 2016), read out of its archive, alone or joined."""
+"""Spoken digits: the Free Spoken Digit Dataset (Jackson et al. 2018), read out of its archive, alone or joined."""
 
 from collections.abc import Sequence
 from pathlib import Path

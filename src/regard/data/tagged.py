@@ -38,7 +38,7 @@ class Tagged(Settings):
     dev_rows: int = Field(default=1000, ge=1, description="at most so many are held out")
 
     def load(self) -> Corpus:
-        """Each sentence once, none on two sides.
+        """Sentences to train on each once, and none that is in dev or test.
 
         Raises:
             DataError: a file cannot be read or is not of this form, or holds a tag that no training row has.

@@ -149,7 +149,7 @@ class Tag(FieldTask):
         return [self.labels.names[number] for number in numbers]
 
     def look(self, model: Model, source: Ids, answer: Ids) -> AttentionMaps:
-        """What the encoder looked at where each token's first piece stands.
+        """What was looked at where each token's first piece stands.
 
         Raises:
             DataError: there are not as many tags as tokens.
