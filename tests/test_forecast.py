@@ -84,7 +84,10 @@ def test_learnt_quantiles_hold_their_share(tmp_path: Path, capsys: pytest.Captur
     whole = series(900)
     rows = [(whole[:end], whole.values[end : end + 12]) for end in range(720, 888, 6)]
     answers = made.predictor.predict([{"source": past} for past, _ in rows])
-    inside = [(one.quantiles["0.1"] <= true) & (true <= one.quantiles["0.9"]) for one, (_, true) in zip(answers, rows)]
+    inside = [
+        (one.quantiles["0.1"] <= true) & (true <= one.quantiles["0.9"])
+        for one, (_, true) in zip(answers, rows, strict=True)
+    ]
     assert 0.6 < np.mean(inside) < 0.95
     assert main(["predict", str(made.path), table]) == 0
     header = capsys.readouterr().out.splitlines()[0].split("\t")
