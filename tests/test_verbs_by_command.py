@@ -94,6 +94,15 @@ def test_a_plain_file_is_planned_without_a_setting(
     assert plan["recipe"]["task"]["kind"] == verb and not (tmp_path / "runs").exists()
 
 
+def test_a_folder_is_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path)
+    assert main(["train", str(tmp_path), "--dry-run", "--json", "--set=model.width=16"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["data"]["train"] == [str(tmp_path / "pictures.tsv")]
+    reviews(tmp_path)
+    assert main(["train", str(tmp_path), "--dry-run", "--json"]) == 2
+    assert "a folder with several tables: pictures.tsv, reviews.tsv" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_was_learnt_is_used(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -51,7 +51,7 @@ def train(
     """Train on pairs, or as a named recipe says; the same call goes on with a run that was stopped.
 
     Args:
-        data: pairs.tsv, .csv or .jsonl, or two line-aligned files; any of them .gz.
+        data: pairs.tsv, .csv or .jsonl, or two line-aligned files; any of them .gz; a folder with one table.
         out: the run folder, ``runs/NAME`` by default.
         device: auto, cpu or cuda.
         progress: who watches; nobody by default.

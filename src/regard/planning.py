@@ -11,7 +11,7 @@ import torch
 from regard.data.corpus import Corpus
 from regard.data.pairs import Files
 from regard.data.recognition import medium_in, recognise_files
-from regard.data.tables import read_table
+from regard.data.tables import read_table, table_in
 from regard.errors import InputError, SettingsError, did_you_mean
 from regard.models.model import count_weights
 from regard.proposals import (
@@ -182,11 +182,12 @@ def begin(request: Request) -> Recipe:
         return named_recipe(request.recipe, request.data_folder)
     if not request.train:
         raise InputError("no data given", hint="regard train pairs.tsv, or regard train --recipe NAME --data DIR")
-    paths = [Path(path) for path in request.train]
+    sides = {"train": request.train, "dev": request.dev, "test": request.test}
+    files = {side: tuple(map(table_in, paths)) for side, paths in sides.items()}
+    paths = [Path(path) for path in files["train"]]
     verb = request.task or recognise_files(paths)
     if verb not in VERBS:
         raise InputError(f"no verb '{verb}'", where="--task", hint=did_you_mean(verb, VERBS))
-    files = {"train": tuple(request.train), "dev": tuple(request.dev), "test": tuple(request.test)}
     columns = {"source": request.source, "target": request.target, "tag": request.tag}
     if verb not in READ_MEDIA:
         return VERBS[verb](**files, **columns)

@@ -30,7 +30,8 @@ from regard.cli.common import output_options
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @output_options
 def command(data: tuple[str, ...], **request: Any) -> None:
-    """DATA: pairs.tsv, .csv, .jsonl, or two line-aligned files such as train.en train.de; any of them .gz.
+    """DATA: pairs.tsv, .csv, .jsonl, or two line-aligned files such as train.en train.de; any of them .gz; a folder of
+    sounds or pictures with a table of them.
 
     The same command again goes on with a run that was stopped.
     """

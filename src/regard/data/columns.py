@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from regard.data.recognition import begins_as_named, is_label, medium_of, path_column
 from regard.data.rows import Row
-from regard.data.tables import SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table
+from regard.data.tables import MOST_LISTED, SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table
 from regard.errors import DataError, did_you_mean, listed
-
-MOST_LISTED = 8
 
 
 class Columns(NamedTuple):

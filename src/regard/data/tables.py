@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from regard.data.lines import lines, without_gz
 from regard.data.objects import BLANK, objects
 from regard.data.times import form_of
-from regard.errors import DataError
+from regard.errors import DataError, listed
 
 # What a column may be called, most telling name first, in lower case; these words make a first line a header.
 SOURCE_NAMES = tuple(
@@ -48,6 +48,7 @@ LANGUAGES = frozenset(
     """.split()
 )
 
+MOST_LISTED = 8
 SEEN = 100_000
 """Rows at the beginning of a file by which its form is judged."""
 
@@ -127,6 +128,20 @@ def read_table(paths: Sequence[Path]) -> Table:
 def is_whole_table(path: Path) -> bool:
     """Whether a file is a table of its own, by its name, and not one side of several."""
     return without_gz(path).suffix.lower() in WHOLE_TABLES
+
+
+def table_in(path: str) -> str:
+    """The one table of a folder, as beside the sounds or pictures that its rows name; anything else as it is.
+
+    Raises:
+        DataError: the folder has several tables.
+    """
+    folder = Path(path)
+    tables = sorted(one.name for one in folder.iterdir() if is_whole_table(one)) if folder.is_dir() else []
+    if len(tables) > 1:
+        hint = f"give one of them: {folder / tables[0]}"
+        raise DataError(f"a folder with several tables: {listed(tables, MOST_LISTED)}", where=path, hint=hint)
+    return str(folder / tables[0]) if tables else path
 
 
 def is_number(cell: str) -> bool:
