@@ -86,6 +86,9 @@ def test_what_decided_is_seen(run: Run) -> None:
     pooled = maps.word_map("cross/average")[0]
     assert pooled.shape == (2, len(maps.words["source"])) and torch.allclose(pooled.sum(-1), torch.ones(2), atol=1e-4)
     assert [word.text for word in maps.words["target"]] == ["start", "end"] and "garden" in maps.to_html()
+    [pointed], question = maps.word_map("head/pointer"), 4  # words, the last of which is the end
+    assert torch.allclose(pointed.sum(-1), torch.ones(2), atol=1e-4) and not pointed[:, :question].any()
+    assert [maps.words["source"][place].text for place in pointed.argmax(-1)] == ["garden.", "garden."]
 
 
 def test_the_run_is_found_again(run: Run) -> None:

@@ -15,7 +15,8 @@ from regard.inspection.plotting import plotting
 from regard.pieces import Word, is_special, merge_words
 
 AVERAGE = "cross/average"
-AT_SOURCE = "/cross", "/copy", "/pool", "/alignment"
+LOOKING = "/cross", "/copy", "/pool"
+AT_SOURCE = *LOOKING, "/alignment", "/pointer"
 START = "<s>"
 
 _FONTS = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "Noto Sans Arabic", "Noto Sans Thai")
@@ -213,7 +214,7 @@ def _averaged(maps: Mapping[str, Tensor]) -> list[Tensor]:
     def ending(*ends: str) -> list[Tensor]:
         return [weights for name, weights in maps.items() if name.endswith(ends)]
 
-    return ending("/alignment") or ending(*AT_SOURCE)
+    return ending("/alignment") or ending(*LOOKING)
 
 
 def _sides(name: str) -> tuple[str, str]:

@@ -43,6 +43,7 @@ CANDIDATES = 50
 
 MOST_ALTERNATIVES = 9
 
+POINTER = "head/pointer"
 AXIS = ("▁start", "▁end")
 """What the two steps of an answer are called."""
 
@@ -146,12 +147,14 @@ class Extract(FieldTask):
     def _decided(self, model: Model, source: Padded) -> tuple[Memory, Decoded]:
         return read_off(model, source, torch.full_like(source.lengths, STEPS))
 
+    def _scores(self, model: Model, source: Padded) -> Float[Tensor, "rows steps time"]:
+        memory, decoded = self._decided(model, source)
+        return cast(PointerHead, model.head).scores(decoded, memory.head)
+
     def predict(self, model: Model, source: Padded, search: Search, prefix: Padded | None = None) -> list[Prediction]:
         """The most likely span, and the next ones with other texts; long passages are read in parts."""
         windows = cut(source, self.settings.window)
-        memory, decoded = self._decided(model, windows.source)
-        scores = cast(PointerHead, model.head).scores(decoded, memory.head)
-        places = _likely(scores, windows, self.settings.longest)
+        places = _likely(self._scores(model, windows.source), windows, self.settings.longest)
         return [self._answer(ids, found) for ids, found in zip(source.rows(), places, strict=True)]
 
     def _answer(self, ids: list[int], places: dict[tuple[int, int], float]) -> Prediction:
@@ -171,11 +174,12 @@ class Extract(FieldTask):
         return Extracted(text, score, answer, tuple(self.field.steps(answer)), pieces=pieces, locate=self.locate)
 
     def look(self, model: Model, source: Record, answer: Ids) -> AttentionMaps:
-        """One pass over the part of the passage that the answer is in."""
+        """One pass over the part of the passage that the answer is in; the head's own map is where it points."""
         windows = windows_of([*map(int, source)], self.settings.window)
         ids = next((one.ids for one in windows if _has(one.ids, [*answer])), windows[0].ids)
-        maps, _ = recorded(model, ids, partial(self._decided, model))
-        return AttentionMaps.of(self.field.steps(ids), AXIS, on_axes(maps, len(ids), STEPS))
+        maps, scores = recorded(model, ids, partial(self._scores, model))
+        axes = on_axes(maps | {POINTER: scores.softmax(-1).cpu()}, len(ids), STEPS)
+        return AttentionMaps.of(self.field.steps(ids), AXIS, axes)
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], scoring: Scoring = Scoring()) -> Scores:
         texts = [one.text for one in predictions]
