@@ -21,7 +21,7 @@ def babi() -> dict[str, Callable[[Path], Recipe]]:
 
 
 def _recipe(size: Literal["1k", "10k"], data: Path) -> Recipe:
-    """A small Transformer with words as tokens, to which the latest is nearest (ALiBi): what was last is what counts."""
+    """A small Transformer with words as tokens, to which the latest is nearest (ALiBi), as in these stories."""
     side = {"layers": 3, "heads": 4, "feedforward": 128, "attention_dropout": 0.0}
     encoder = side | {"positions": {"kind": "sum", "of": [{"kind": "rotary"}, {"kind": "alibi"}]}}
     decoder = side | {"layers": 1}
