@@ -2,7 +2,8 @@
 
 The protocol of later papers: 12, 4 and 4 months of 30 days, values scaled by the training part, 96 hours of the past,
 errors over all windows of the test part. ``--set task.horizon=96|192|336|720``, ``--set model.kind=linear|patch|rnn``;
-the linear model learns at ``--set training.optimisation.learning_rate=0.003``.
+the linear model learns at ``--set training.optimisation.learning_rate=0.003``, the recurrent one is quick enough with
+``--set model.width=32``.
 """
 
 from pathlib import Path

@@ -13,7 +13,11 @@ from regard.training.optimisation import Optimisation
 
 
 def g2p(data: Path) -> Recipe:
-    """A bidirectional GRU and a GRU with attention, by character, for any language: ``--set data.language=fre``."""
+    """A bidirectional GRU and a GRU with attention, by character, for any language: ``--set data.language=fre``.
+
+    Of English there are four times as many words, from which a larger one learns more: ``--set model.width=256 --set
+    model.dropout=0.2 --set training.steps=9500``.
+    """
     model = {"kind": "rnn", "width": 192, "dropout": 0.3}
     return Recipe(
         task=GenerateSettings(label_smoothing=0.1, metric="word_error_rate"),
