@@ -73,7 +73,9 @@ def main() -> None:
     )
     for task in model.recipe.data.tasks:
         [path] = (asked.data / "en").glob(f"qa{task}_*_test.txt")
-        found = [one for one in read(path) if re.search(rf"\b{one.answer}\b", one.row["passage"])][: asked.questions]
+        found = [one for one in read(path) if re.search(rf"\b{re.escape(one.answer)}\b", one.row["passage"])][
+            : asked.questions
+        ]
         answers = model.predict([one.row for one in found])
         errors = sum(answer.text != one.answer for answer, one in zip(answers, found, strict=True))
         seen = found[: asked.looks]

@@ -1,6 +1,7 @@
 """From files as people have them to rows: what is read, what is dropped, what stops, and what is said about it."""
 
 import gzip
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from regard.data import lines, splitting
 from regard.data.columns import Columns, choose_columns
 from regard.data.corpus import Corpus
 from regard.data.pairs import Files, read_as, read_rows
-from regard.data.recognition import recognise
+from regard.data.recognition import recognise, recognise_files
 from regard.data.rows import Row, TextRows
 from regard.data.splitting import source_hashes
 from regard.data.tables import Table, read_table
@@ -261,6 +262,7 @@ def test_columns_that_cannot_be_chosen() -> None:
 
 
 TAGGED = "EU B\nrejects O\n.  O\n\nPeter B\nwent O\nhome O\n\nhe O\nslept O\n"
+SERIES_OF_TWO = "".join(f"2024-01-{day:02},{name},{day}.5\n" for name in ("tea", "rice") for day in range(1, 29))
 SERIES = "date,price\n" + "".join(f"2024-01-{day:02},{day}.5\n" for day in range(1, 29))
 
 
@@ -281,13 +283,23 @@ SERIES = "date,price\n" + "".join(f"2024-01-{day:02},{day}.5\n" for day in range
         ("train.tsv", TAGGED.replace(".  ", ". ").replace(" ", "\t"), "tag"),
         ("poem.txt", "one two\n\nthree four\n\nfive six\n\nseven eight\n", "continue"),
         ("prices.csv", SERIES, "forecast"),
+        ("sales.csv", "date,category,price\n" + SERIES_OF_TWO, "forecast"),
+        ("squad.json", json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}, indent=1), "extract"),
         ("sounds.tsv", tsv([(f"{number}.WAV", f"word {number}") for number in range(9)]), "transcribe"),
         ("pictures.tsv", tsv([(f"{number}.png", f"word {number}") for number in range(9)]), "generate"),
         ("pictures.tsv", tsv([(f"{number}.jpg", "cat" if number % 2 else "dog") for number in range(40)]), "classify"),
     ],
 )
 def test_recognition(write: Write, name: str, content: str, verb: str) -> None:
-    assert recognise(read(write(name, content))) == verb
+    assert recognise_files([Path(write(name, content))]) == verb
+
+
+def test_several_tables_are_as_the_first(write: Write) -> None:
+    names = "a.jsonl", "b.jsonl"
+    asked = [Path(write(name, '{"question": "q", "context": "c", "answers": ["c"]}\n')) for name in names]
+    assert recognise_files(asked) == "extract"
+    sides = [Path(write(name, "a line\n")) for name in ("train.en", "train.de")]
+    assert recognise_files(sides) == "generate"
 
 
 @pytest.mark.parametrize(

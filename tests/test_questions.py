@@ -106,7 +106,8 @@ def test_faults_are_counted_and_named(tmp_path: Path) -> None:
     [_, moved] = corpus.train
     assert moved["start"] == str(again["starts"][0])
     notes = " ".join(corpus.notes)
-    assert "faulty.jsonl, question 6 ('nobody')" in notes and "1 questions with an answer elsewhere" in notes
+    assert "faulty.jsonl, line 6 ('nobody')" in notes and "1 questions with an answer elsewhere" in notes
+    assert "found by its text: " in notes and notes.endswith("faulty.jsonl, line 5")
 
 
 def test_no_passage_is_on_both_sides(tmp_path: Path) -> None:

@@ -223,6 +223,11 @@ def test_rows_of_another_width_are_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_header_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no row of numbers"):
+        read_series([table(tmp_path / "a.csv", [], "date,score")])
+
+
 def test_faults_name_the_row_of_the_file(tmp_path: Path) -> None:
     """Rows of another width and blank lines count."""
     rows = hourly()

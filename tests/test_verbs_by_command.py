@@ -71,16 +71,16 @@ def pictures(folder: Path) -> str:
     return lines(folder / "pictures.tsv", rows)
 
 
-VERBS: dict[str, tuple[Written, str]] = {
-    "classify": (reviews, sentence(7)),
-    "tag": (tagged, sentence(7)),
-    "extract": (questions, f"third 7?\t{sentence(7)}"),
-    "continue": (book, sentence(7)),
-    "forecast": (series, "series.csv"),
-    "transcribe": (recordings, "3.wav"),
-    "generate": (pictures, "3.png"),
+VERBS: dict[str, tuple[Written, str, str]] = {
+    "classify": (reviews, sentence(7), "label"),
+    "tag": (tagged, sentence(7), "tags"),
+    "extract": (questions, f"third 7?\t{sentence(7)}", "span"),
+    "continue": (book, sentence(7), "tokens"),
+    "forecast": (series, "series.csv", "values"),
+    "transcribe": (recordings, "3.wav", "text"),
+    "generate": (pictures, "3.png", "text"),
 }
-"""A plain file, and something to read once it is learnt."""
+"""A plain file, something to read once it is learnt, and what is told of it."""
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -96,6 +96,9 @@ def test_a_plain_file_is_planned_without_a_setting(
 
 def test_a_folder_is_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures(tmp_path)
+    (tmp_path / "._pictures.tsv").write_text("left by another system")
+    (tmp_path / "3.png").rename(tmp_path / "3.jpg")  # read alike, whatever it is called
+    Path(tmp_path / "pictures.tsv").write_text((tmp_path / "pictures.tsv").read_text().replace("3.png", "3.jpg", 1))
     assert main(["train", str(tmp_path), "--dry-run", "--json", "--set=model.width=16"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["data"]["train"] == [str(tmp_path / "pictures.tsv")]
     reviews(tmp_path)
@@ -108,13 +111,17 @@ def test_what_was_learnt_is_used(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write, given = VERBS[verb]
+    write, given, told = VERBS[verb]
     assert main(["train", write(tmp_path), "--out", "run", *FEW]) == 0
     (tmp_path / "given").write_text(f"{given}\n")
     capsys.readouterr()
     assert main(["predict", "run", given if verb == "forecast" else "given", "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(answers) == 1 and answers[0].keys() & {"text", "label", "tags", "values"}
+    assert len(answers) == 1 and told in answers[0]
+    if verb == "forecast":
+        assert np.shape(answers[0]["values"]) == (24, 2)
+    elif verb == "tag":
+        assert len(answers[0]["tags"]) == len(given.split())
     assert main(["inspect", "run", given, "--out", "page.html"]) == 0
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 

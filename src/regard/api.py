@@ -92,7 +92,7 @@ def _listed(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
 
 def default_folder(request: Request) -> Path:
     """``runs/`` and the recipe's name or the data file's."""
-    name = request.recipe or (Path(request.train[0]).name if request.train else "run")
+    name = request.recipe or (Path(request.train[0]).resolve().name if request.train else "run")
     return Path("runs") / Path(name).name.split(".")[0]
 
 

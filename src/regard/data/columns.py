@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from regard.data.recognition import begins_as_named, is_label, medium_of, path_column
 from regard.data.rows import Row
-from regard.data.tables import MOST_LISTED, SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table
+from regard.data.tables import MOST_LISTED, OTHER_NAMES, SOURCE_NAMES, TAG_NAMES, TARGET_NAMES, Table
 from regard.errors import DataError, did_you_mean, listed
 
 
@@ -37,7 +37,12 @@ def by_role(table: Table, columns: Columns, dropped: Counter[str], folder: Path)
 def _located(path: Path, given: str, where: str) -> str:
     if not _is_there(path):
         raise DataError(f"no file '{given}'", where=where, hint="paths in a table are relative to its folder")
-    if path.is_file() and not begins_as_named(path):
+    try:
+        fits = not path.is_file() or begins_as_named(path)
+    except OSError as error:
+        hint = "check its permissions"
+        raise DataError(f"'{given}' cannot be read: {error.strerror}", where=where, hint=hint) from None
+    if not fits:
         hint = f"write it anew as {path.suffix}, or leave the row out"
         raise DataError(f"'{given}' is no {path.suffix} file: it does not begin like one", where=where, hint=hint)
     return str(path)
@@ -46,7 +51,7 @@ def _located(path: Path, given: str, where: str) -> str:
 def _is_there(path: Path) -> bool:
     """Whether there is such a file, or an archive that it may be in."""
     try:
-        return path.is_file() or any(one.suffix == ".zip" and one.is_file() for one in path.parents)
+        return path.is_file() or any(one.suffix.lower() == ".zip" and one.is_file() for one in path.parents)
     except OSError:  # longer than names can be
         return False
 
@@ -64,11 +69,20 @@ def choose_columns(table: Table, source: str | None, target: str | None, tag: st
         tag = tag or _named(table, TAG_NAMES, source, target)
     source = source or path_column(table) or _named(table, SOURCE_NAMES, target, tag)
     target = target or _named(table, TARGET_NAMES, source, tag)
-    source, target = _by_place(table, source, target, [name for name in table.columns if name != tag])
+    source, target = _by_place(table, source, target, _free(table, source, target, tag))
     if len({source, target, tag}) < 3:
         hint = "name different columns with --source, --target and --tag"
         raise DataError("one column cannot be two of source, target and tag", where=table.name, hint=hint)
     return Columns(source, target, tag)
+
+
+def _free(table: Table, source: str | None, target: str | None, tag: str | None) -> list[str]:
+    """What may be the source or the target: none that is called otherwise, if there are enough others."""
+    free = [name for name in table.columns if name != tag]
+    if len(free) < 3 or not table.named:
+        return free
+    telling = [name for name in free if name in (source, target) or name.lower() not in OTHER_NAMES]
+    return telling if len(telling) > 1 else free
 
 
 def _by_place(table: Table, source: str | None, target: str | None, free: Sequence[str]) -> tuple[str, str]:
@@ -79,7 +93,8 @@ def _by_place(table: Table, source: str | None, target: str | None, free: Sequen
         hint = "a tab (.tsv) or a comma (.csv) must stand between source and target"
         raise DataError("one column: which is the other side?", where=table.name, hint=hint)
     if len(free) > 2:
-        hint = f"say which, for example: --source {free[0]} --target {free[1]}"
+        first, second = [name for name in free if name not in (source, target)][:2]
+        hint = f"say which, for example: --source {source or first} --target {target or (first if source else second)}"
         raise DataError(f"{len(free)} columns of text: {listed(free, MOST_LISTED)}", where=table.name, hint=hint)
     first, second = free
     label_first = not (source or target) and is_label(table, first) and not is_label(table, second)

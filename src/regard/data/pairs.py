@@ -17,7 +17,7 @@ from regard.data.columns import Columns, by_role, choose_columns
 from regard.data.corpus import Corpus, ReadsFiles
 from regard.data.rows import LONGEST_TEXT, Read, Row, Rows, TextRows, counts, row_records, rows_in
 from regard.data.splitting import Hashes, hashes_of, refuse_new, source_hashes, split, usable, values_of
-from regard.data.tables import Table, read_table
+from regard.data.tables import Table, read_table, table_in
 from regard.errors import DataError
 from regard.settings import Settings
 
@@ -140,6 +140,7 @@ def read_rows(paths: Sequence[str], source: str | None, target: str | None, tag:
     Raises:
         DataError: a file cannot be read, or there is no row.
     """
+    paths = [table_in(path) for path in paths]
     table = _read(paths)
     dropped, columns = Counter[str](), choose_columns(table, source, target, tag)
     return Read.of(_with_source(table, columns, dropped, Path(paths[0]).parent), dropped)

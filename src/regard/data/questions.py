@@ -22,6 +22,7 @@ from regard.settings import Settings
 NAMED = 5
 """Of questions whose answer stands nowhere, or elsewhere than it says, so many are named."""
 
+BLANK_LINE = object()
 OTHERS = "\n"
 """What stands between the other right answers of a row."""
 
@@ -125,17 +126,17 @@ class Reading:
         dropped = counts(self.dropped)
         told = {
             f"dropped: {dropped}": dropped,
-            f"answers that stand nowhere in their passage: {_some(self.lost)}": self.lost,
+            f"answers that stand nowhere in their passage: {_first_of(self.lost)}": self.lost,
             f"{len(self.moved):,} questions with an answer elsewhere than it says, found by its text: "
-            f"{_some(self.moved)}": self.moved,
+            f"{_first_of(self.moved)}": self.moved,
             f"{self.reworded:,} questions with answers in other words than the passage, only to score": self.reworded,
         }
         return tuple(note for note, wanted in told.items() if wanted)
 
     def _of_file(self, path: str) -> Iterator[Row]:
-        for number, record in enumerate(records(Path(path), self.dropped), start=1):
+        for place, record in records(Path(path), self.dropped):
             try:
-                yield self._row(record, f"{path}, question {number}")
+                yield self._row(record, f"{path}, {place}")
             except ValueError as reason:
                 self.dropped[str(reason)] += 1
 
@@ -161,7 +162,7 @@ class Reading:
         return row_of(question, passage, standing[0].text, standing[0].start, [text for text, _ in given])
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_of(names: Sequence[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -199,8 +200,8 @@ def _placed(text: str, start: int | None, passage: str) -> Placed | None:
     return Placed(bare, min(begins, key=lambda begin: abs(begin - expected)), moved=True)
 
 
-def records(path: Path, dropped: Counter[str]) -> Iterator[Record]:
-    """The questions of a file one by one, with the passages they are about; lines that are none are counted.
+def records(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Record]]:
+    """The questions of a file one by one with their places, and the passages they are about; others are counted.
 
     Raises:
         DataError: it is missing, empty or not text.
@@ -208,17 +209,24 @@ def records(path: Path, dropped: Counter[str]) -> Iterator[Record]:
     form = without_gz(path).suffix.lower()
     if form not in (".json", ".jsonl"):
         table = read_table([path])
-        yield from (dict(zip(table.columns, cells, strict=True)) for cells in table.stream(dropped))
+        for number, cells in table.numbered(dropped):
+            yield f"row {number}", dict(zip(table.columns, cells, strict=True))
         return
     text = [*lines(path)]
     whole = _parsed("\n".join(text)) if form == ".json" else None
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
-        yield from _nested(whole["data"])
+        yield from ((f"question {number}", one) for number, one in enumerate(_nested(whole["data"]), start=1))
         return
-    found = whole if isinstance(whole, list) else [_parsed(line) for line in text if line.strip()]
-    if faulty := sum(not isinstance(one, dict) for one in found):
-        dropped["not a JSON object"] += faulty
-    yield from (one for one in found if isinstance(one, dict))
+    named, found = ("object", whole) if isinstance(whole, list) else ("line", [*map(_parsed_line, text)])
+    for number, one in enumerate(found, start=1):
+        if isinstance(one, dict):
+            yield f"{named} {number}", one
+        elif one is not BLANK_LINE:
+            dropped["not a JSON object"] += 1
+
+
+def _parsed_line(line: str) -> Any:
+    return _parsed(line) if line.strip() else BLANK_LINE
 
 
 def _parsed(text: str) -> Any:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from regard.data.lines import lines, without_gz
@@ -29,19 +28,17 @@ LONGEST_LABEL = 40
 LEAST_ROWS = 20
 TOKENS_PER_TAG = 4
 LONGEST_SENTENCE = 200
-SEEN_LINES, SEEN_CHARACTERS = 100, 1 << 16
-"""At the beginning of a file that may be one JSON object."""
+BEGINNING = 1 << 16
+"""Characters of a file that may be one JSON object."""
 MEDIA = {"sound": (".wav", ".flac", ".ogg", ".mp3"), "picture": (".png", ".jpg", ".jpeg")}
 """How paths to them end."""
+PICTURE, SOUND = (b"\x89PNG", b"\xff\xd8"), (b"fLaC", b"OggS", b"ID3")
 BEGINNINGS = {
-    ".wav": (b"RIFF", b"RIFX", b"RF64"),
-    ".flac": (b"fLaC", b"ID3"),
-    ".ogg": (b"OggS",),
-    ".png": (b"\x89PNG",),
-    ".jpg": (b"\xff\xd8",),
-    ".jpeg": (b"\xff\xd8",),
+    ".wav": (b"RIFF",),
+    **dict.fromkeys((".flac", ".ogg"), SOUND),
+    **dict.fromkeys(MEDIA["picture"], PICTURE),
 }
-"""Of such files; those of MP3 begin in many ways."""
+"""Of such files, whichever of the kinds that are read alike; those of MP3 begin in many ways."""
 
 
 def recognise_files(paths: Sequence[Path]) -> str:
@@ -57,8 +54,16 @@ def recognise_files(paths: Sequence[Path]) -> str:
 
 def _is_nested(path: Path) -> bool:
     """Whether it is of SQuAD's form, all one object."""
-    beginning = "".join(islice(lines(path), SEEN_LINES)) if without_gz(path).suffix.lower() == ".json" else ""
-    return '"paragraphs"' in beginning[:SEEN_CHARACTERS]
+    if without_gz(path).suffix.lower() != ".json":
+        return False
+    read = 0
+    for line in lines(path):
+        if '"paragraphs"' in line[: BEGINNING - read]:
+            return True
+        read += len(line)
+        if read >= BEGINNING:
+            break
+    return False
 
 
 def recognise(table: Table) -> str:
@@ -90,7 +95,7 @@ def recognise(table: Table) -> str:
 def _repeats(table: Table, name: str) -> bool:
     """Whether a column can tell series apart: each value stands in several rows."""
     cells = table.column(name)
-    return not _said_to_be(table, LABEL_NAMES) and 2 * len(set(cells)) <= len(cells)
+    return 2 * len(set(cells)) <= len(cells)
 
 
 def _has_times(table: Table, name: str) -> bool:
@@ -113,7 +118,11 @@ def _ends(ends: tuple[str, ...], cell: str) -> bool:
 
 
 def begins_as_named(path: Path) -> bool:
-    """Whether a file of sound or a picture begins as those of its name do."""
+    """Whether a file of sound or a picture begins as those of its name do.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     wanted = BEGINNINGS.get(path.suffix.lower(), (b"",))
     with path.open("rb") as file:
         return file.read(4).startswith(wanted)

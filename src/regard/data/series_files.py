@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,8 +15,8 @@ from regard.data.corpus import Corpus
 from regard.data.objects import BLANK
 from regard.data.rows import Read
 from regard.data.series import Borders, Series, cut_windows
-from regard.data.tables import Cells, Table, read_table
-from regard.data.times import TIME_NAMES, Clock, Seconds, Stamps, form_of, read_times
+from regard.data.tables import MOST_LISTED, Cells, Table, read_table
+from regard.data.times import TIME_NAMES, Clock, Stamps, form_of, read_times
 from regard.errors import DataError, did_you_mean, listed
 from regard.settings import Settings
 
@@ -47,10 +47,11 @@ class Mended:
     def __init__(self) -> None:
         self.counts, self._first = Counter[str](), dict[str, str]()
 
-    def add(self, what: str, series: str, times: Sequence[str]) -> None:
-        if times:
-            self.counts[what] += len(times)
-            self._first.setdefault(what, f"the first at {times[0]} of '{series}'")
+    def add(self, what: str, series: str, found: ndarray, names: Callable[[ndarray], list[str]]) -> None:
+        """Some times of a series, and how they are written."""
+        if len(found):
+            self.counts[what] += len(found)
+            self._first.setdefault(what, f"the first at {names(found[:1])[0]} of '{series}'")
 
     def told(self) -> list[str]:
         return [f"{count:,} {what}, {self._first[what]}" for what, count in self.counts.items()]
@@ -123,10 +124,14 @@ def read_series(
 
 def _read_file(path: str, time: str | None, key: str | None, target: str | None) -> tuple[list[Series], list[str]]:
     table, dropped, mended = read_table([Path(path)]), Counter[str](), Mended()
-    numbers, rows = zip(*table.numbered(dropped), strict=True)
+    numbered = list(table.numbered(dropped))
+    if not numbered:
+        raise DataError("no row of numbers", where=path, hint="below the names of the columns stands one row a step")
+    row_numbers, rows = [number for number, _ in numbered], [cells for _, cells in numbered]
     columns = _columns(table, time, key, target)
-    stamps = read_times(_cells(table, rows, columns.time), f"{path}, column '{columns.time}'", numbers)
-    values = np.stack([_numbers(path, name, _cells(table, rows, name), numbers) for name in columns.variables], axis=1)
+    stamps = read_times(_cells(table, rows, columns.time), f"{path}, column '{columns.time}'", row_numbers)
+    columned = (_numbers(path, name, _cells(table, rows, name), row_numbers) for name in columns.variables)
+    values = np.stack([*columned], axis=1)
     names = _cells(table, rows, columns.key) if columns.key else [Path(path).name.split(".")[0]] * len(rows)
     members: dict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(names):
@@ -149,12 +154,8 @@ def _refuse_several(path: str, rows: int, repeated: int) -> None:
         raise DataError(found, where=path, hint="name the column that tells them apart with --tag")
 
 
-def _times(seconds: Seconds) -> list[str]:
-    return [time.replace("T", " ") for time in np.datetime_as_string(seconds.astype("M8[s]"), unit="m")]
-
-
 def _some(names: Sequence[str]) -> str:
-    return listed([f"'{name}'" for name in names], 8)
+    return listed([f"'{name}'" for name in names], MOST_LISTED)
 
 
 def _cells(table: Table, rows: Sequence[Cells], name: str) -> list[str]:
@@ -222,8 +223,8 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _numbers(path: str, name: str, cells: Sequence[str], rows: Sequence[int]) -> ndarray:
-    """A column of numbers, NaN where there is none; ``rows`` are what the file's rows are called.
+def _numbers(path: str, name: str, cells: Sequence[str], row_numbers: Sequence[int]) -> ndarray:
+    """A column of numbers, NaN where there is none; ``row_numbers`` are those of the file.
 
     Raises:
         DataError: a cell is neither a number nor empty, a number is infinite, or all are missing.
@@ -237,7 +238,9 @@ def _numbers(path: str, name: str, cells: Sequence[str], rows: Sequence[int]) ->
             hint = "correct it, or leave the cell empty, and it is filled from its neighbours"
             if _DECIMAL_COMMA.fullmatch(cell.strip()):
                 hint = "write a point and not a comma before the decimals"
-            raise DataError(f"column '{name}', row {rows[row]}: '{cell}' is no finite number", where=path, hint=hint)
+            raise DataError(
+                f"column '{name}', row {row_numbers[row]}: '{cell}' is no finite number", where=path, hint=hint
+            )
         values[row] = number
     if np.isnan(values).all():
         raise DataError(f"column '{name}' has no number", where=path, hint="delete it, or choose others with --target")
@@ -247,9 +250,10 @@ def _numbers(path: str, name: str, cells: Sequence[str], rows: Sequence[int]) ->
 def _ordered(name: str, stamps: Stamps, values: ndarray, places: ndarray, mended: Mended) -> tuple[Stamps, ndarray]:
     """One series in the order of time, the mean where a time is there twice, as when summer time ends."""
     seconds, rows = stamps.seconds[places], values[places]
-    mended.add("rows that were not in the order of time: sorted", name, _times(seconds[1:][np.diff(seconds) < 0]))
+    unsorted = seconds[1:][np.diff(seconds) < 0]
+    mended.add("rows that were not in the order of time: sorted", name, unsorted, stamps.names)
     distinct, inverse, times = np.unique(seconds, return_inverse=True, return_counts=True)
-    mended.add(REPEATED, name, _times(np.repeat(distinct, times - 1)))
+    mended.add(REPEATED, name, np.repeat(distinct, times - 1), stamps.names)
     if len(distinct) == len(seconds):
         return Stamps(distinct, stamps.zoned), rows[np.argsort(seconds, kind="stable")]
     known = ~np.isnan(rows)
@@ -271,20 +275,22 @@ def _regular(
     places, beside = clock.places(stamps.seconds)
     beside = (beside > 0) | (np.diff(places, prepend=places[0] - 1) == 0)
     if beside.any():
-        times = _times(stamps.seconds[beside])
+        times = stamps.seconds[beside]
         found = f"series '{name}' has a step every {clock.describe()}, but {len(times):,} times lie between"
+        [first] = stamps.names(times[:1])
         hint = "take means over equal steps first, or give files of one frequency"
-        raise DataError(f"{found}, the first at {times[0]}", where=path, hint=hint)
+        raise DataError(f"{found}, the first at {first}", where=path, hint=hint)
     steps = int(places[-1] - places[0]) + 1
     if len(places) < (1 - MOST_MISSING) * steps:
         found = f"series '{name}' has {len(places):,} of {steps:,} steps, one every {clock.describe()}"
         raise DataError(found, where=path, hint="take means over longer steps first")
     missing = np.setdiff1d(np.arange(places[0], places[-1] + 1), places)
-    mended.add("steps that were missing (summer time begins so): filled in a straight line", name, clock.names(missing))
+    what = "steps that were missing (summer time begins so): filled in a straight line"
+    mended.add(what, name, missing, clock.names)
     full = np.full((steps, values.shape[1]), math.nan)
     full[places - places[0]] = values
-    empty = clock.names(places[np.nonzero(np.isnan(values))[0]])
-    mended.add("single values that were missing: filled in a straight line", name, empty)
+    what = "single values that were missing: filled in a straight line"
+    mended.add(what, name, places[np.nonzero(np.isnan(values))[0]], clock.names)
     filled = np.stack([*_filled(path, name, columns, full)], axis=1)
     return Series(name, columns.variables, clock, int(places[0]), filled)
 

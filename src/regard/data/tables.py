@@ -137,11 +137,18 @@ def table_in(path: str) -> str:
         DataError: the folder has several tables.
     """
     folder = Path(path)
-    tables = sorted(one.name for one in folder.iterdir() if is_whole_table(one)) if folder.is_dir() else []
+    try:
+        tables = sorted(one.name for one in folder.iterdir() if _is_table_of_folder(one)) if folder.is_dir() else []
+    except OSError:  # who reads it will say so
+        return path
     if len(tables) > 1:
         hint = f"give one of them: {folder / tables[0]}"
         raise DataError(f"a folder with several tables: {listed(tables, MOST_LISTED)}", where=path, hint=hint)
     return str(folder / tables[0]) if tables else path
+
+
+def _is_table_of_folder(path: Path) -> bool:
+    return is_whole_table(path) and path.is_file() and not path.name.startswith(".")
 
 
 def is_number(cell: str) -> bool:

@@ -50,14 +50,18 @@ class Stamps(NamedTuple):
     seconds: Seconds
     zoned: bool
 
+    def names(self, seconds: Seconds) -> list[str]:
+        """Some of them as they are written."""
+        return _written(seconds.astype("M8[s]"), 1 if (seconds % 60).any() else 60, self.zoned)
+
 
 def form_of(cell: str) -> str | None:
     """What a time stamp looks like; None: it is none."""
     return next((name for name, pattern in _PATTERNS.items() if pattern.fullmatch(cell.strip())), None)
 
 
-def read_times(cells: Sequence[str], where: str, rows: Sequence[int]) -> Stamps:
-    """A column of time stamps; fractions of seconds are left out, and ``rows`` are what the file's rows are called.
+def read_times(cells: Sequence[str], where: str, row_numbers: Sequence[int]) -> Stamps:
+    """A column of time stamps; fractions of seconds are left out, and ``row_numbers`` are those of the file.
 
     Raises:
         DataError: not all are of one form, one is no date, or days and months could be either.
@@ -67,7 +71,7 @@ def read_times(cells: Sequence[str], where: str, rows: Sequence[int]) -> Stamps:
     if None in found:
         row = found.index(None)
         hint = "write all of them alike, best 2024-01-31 23:00"
-        raise DataError(f"row {rows[row]}: '{cells[row]}' is no time like '{cells[0]}'", where=where, hint=hint)
+        raise DataError(f"row {row_numbers[row]}: '{cells[row]}' is no time like '{cells[0]}'", where=where, hint=hint)
     parts = [match.groupdict() for match in found if match]
     zoned = {part.get("zone") is not None for part in parts}
     if len(zoned) > 1:
@@ -80,7 +84,7 @@ def read_times(cells: Sequence[str], where: str, rows: Sequence[int]) -> Stamps:
             seconds[row] = _seconds(part, day_first)
         except ValueError as error:
             hint = "is the file right there?"
-            raise DataError(f"row {rows[row]}: '{cells[row]}': {error}", where=where, hint=hint) from None
+            raise DataError(f"row {row_numbers[row]}: '{cells[row]}': {error}", where=where, hint=hint) from None
     return Stamps(seconds, zoned.pop())
 
 

@@ -21,7 +21,7 @@ def babi() -> dict[str, Callable[[Path], Recipe]]:
 
 
 def _recipe(size: Literal["1k", "10k"], data: Path) -> Recipe:
-    """A small Transformer with words as tokens, to which the latest is nearest (ALiBi), as in these stories."""
+    """A small Transformer with words as tokens, to which what stands near counts more (ALiBi)."""
     side = {"layers": 3, "heads": 4, "feedforward": 128, "attention_dropout": 0.0}
     encoder = side | {"positions": {"kind": "sum", "of": [{"kind": "rotary"}, {"kind": "alibi"}]}}
     decoder = side | {"layers": 1}

@@ -58,9 +58,13 @@ class Forecasted(Prediction):
         return [(name, time, *(f"{one:.6g}" for one in row)) for time, row in zip(self.times, numbers, strict=True)]
 
     @cached_property
+    def _seen(self) -> AttentionMaps:
+        return self.look()
+
+    @cached_property
     def attention(self) -> AttentionMaps:
         """What was looked at, steps called by their times."""
-        maps, past = self.look(), self.past
+        maps, past = self._seen, self.past
         if past is None:
             return maps
         times = past.times
@@ -81,9 +85,10 @@ class Forecasted(Prediction):
     def _looked_at(self) -> dict[int, float]:
         """The share of all attention by how many steps before the forecast a part of the past begins.
 
-        That of the forecast's steps, or else of the past to itself; none where there is no attention over time.
+        That of the forecast's steps, or else of the past to itself, the mean over all heads and, where each variable is
+        read by itself, over all of these; none where there is no attention over time. A patch counts until the next.
         """
-        maps = self.look()
+        maps = self._seen
         seen = [maps.maps[AVERAGE]] if AVERAGE in maps.maps else [*maps.maps.values()]
         if not seen or not all(name.startswith(AGO) for name in maps.source):
             return {}
